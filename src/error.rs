@@ -1,0 +1,387 @@
+//! Who erred decides where it shows: set-up → [`Error`], network and peer → [`Failure`] in `on_error`, a callback → its [`Outcome`].
+use crate::Response;
+use std::error::Error as StdError;
+use std::time::Duration;
+use std::{fmt, io};
+
+/// What `?` converts into inside a callback, and what `main` returns.
+pub type Result<T = (), E = Box<dyn StdError + Send + Sync>> = std::result::Result<T, E>;
+
+/// A mistake at set-up: an address, a file, a header, a port in use. Names what was tried and how to mend it.
+///
+/// `Debug` prints what `Display` prints, so that `fn main() -> Result` ends with a readable line.
+#[non_exhaustive]
+pub enum Error {
+    /// An address that cannot be used, and which part of it.
+    Address {
+        /// As it was given.
+        address: String,
+        /// What is wrong with it, and what to write instead.
+        reason: String,
+    },
+    /// A listening socket that could not be had.
+    Bind {
+        /// As it was given.
+        address: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A header that HTTP forbids.
+    Header {
+        /// Its name, as it was given.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// TLS settings that cannot be used.
+    Tls {
+        /// What is wrong, with the file's name where it is in a file.
+        reason: String,
+    },
+    /// A call or a command that makes no sense where it was made.
+    Command {
+        /// What was asked, and why it cannot be.
+        reason: String,
+    },
+    /// The operating system refused.
+    Io {
+        /// What was being done.
+        doing: String,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    pub(crate) fn address(address: impl Into<String>, reason: impl Into<String>) -> Self {
+        Error::Address { address: address.into(), reason: reason.into() }
+    }
+
+    pub(crate) fn io(doing: impl Into<String>, source: io::Error) -> Self {
+        Error::Io { doing: doing.into(), source }
+    }
+
+    pub(crate) fn command(reason: impl Into<String>) -> Self {
+        Error::Command { reason: reason.into() }
+    }
+
+    pub(crate) fn tls(reason: impl Into<String>) -> Self {
+        Error::Tls { reason: reason.into() }
+    }
+
+    pub(crate) fn header(name: impl Into<String>, reason: impl Into<String>) -> Self {
+        Error::Header { name: name.into(), reason: reason.into() }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Address { address, reason } => write!(f, "address {address:?}: {reason}"),
+            Error::Bind { address, source } if source.kind() == io::ErrorKind::AddrInUse => write!(
+                f,
+                "cannot listen on {address}: {source}; another program listens there: stop it, or choose another port (0 lets the system choose)"
+            ),
+            Error::Bind { address, source } => write!(f, "cannot listen on {address}: {source}"),
+            Error::Header { name, reason } => write!(f, "header {name:?}: {reason}"),
+            Error::Tls { reason } => write!(f, "TLS settings: {reason}"),
+            Error::Command { reason } => f.write_str(reason),
+            Error::Io { doing, source } => write!(f, "{doing}: {source}"),
+        }
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match self {
+            Error::Bind { source, .. } | Error::Io { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
+
+/// Workerman's numbers and one more; the finer kind is [`Failure::kind`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+#[repr(u8)]
+pub enum ErrorCode {
+    /// The opening failed (`CONNECT_FAIL`).
+    ConnectFail = 1,
+    /// Bytes or messages were lost (`SEND_FAIL`).
+    SendFail = 2,
+    /// The peer broke the protocol or fell silent: not in PHP, which says nothing.
+    SessionFail = 3,
+}
+
+/// The number.
+impl fmt::Display for ErrorCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", *self as u8)
+    }
+}
+
+/// Third argument of `on_error`. Displays as one line: what was tried, with whom, how long it took, what the system said.
+#[derive(Debug)]
+pub struct Failure {
+    pub(crate) kind: FailureKind,
+    pub(crate) phase: Phase,
+    pub(crate) elapsed: Duration,
+    pub(crate) peer: String,
+    pub(crate) reason: String,
+    pub(crate) dropped: u64,
+    pub(crate) io: Option<io::Error>,
+    pub(crate) response: Option<Box<Response>>,
+}
+
+impl Failure {
+    pub(crate) fn new(kind: FailureKind, phase: Phase, reason: impl Into<String>) -> Self {
+        Failure {
+            kind,
+            phase,
+            elapsed: Duration::ZERO,
+            peer: String::new(),
+            reason: reason.into(),
+            dropped: 0,
+            io: None,
+            response: None,
+        }
+    }
+
+    pub(crate) fn with_io(self, io: io::Error) -> Self {
+        Failure { io: Some(io), ..self }
+    }
+
+    pub(crate) fn with_response(self, response: Option<Box<Response>>) -> Self {
+        Failure { response, ..self }
+    }
+
+    /// What went wrong.
+    pub fn kind(&self) -> FailureKind {
+        self.kind
+    }
+
+    /// During what.
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// Since `connect()` for an opening that failed, since `on_connect` for a session that broke.
+    pub fn elapsed(&self) -> Duration {
+        self.elapsed
+    }
+
+    /// The server's refusal (status, headers, up to 64 KiB of body), where it was an HTTP answer.
+    pub fn response(&self) -> Option<&Response> {
+        self.response.as_deref()
+    }
+
+    /// Messages dropped since the last report, for [`ErrorCode::SendFail`]; for an opening that failed, the messages
+    /// that were queued for it.
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    /// What the operating system said, where it said something.
+    pub fn io(&self) -> Option<&io::Error> {
+        self.io.as_ref()
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (peer, reason) = (&self.peer, &self.reason);
+        match (self.kind, self.phase) {
+            (FailureKind::BufferFull, _) => {
+                write!(f, "send buffer full and drop package ({} to {peer})", self.dropped)
+            }
+            (FailureKind::ClientClosed, _) => write!(f, "client closed ({peer}): {reason}"),
+            (FailureKind::Encode, _) => write!(f, "message to {peer} not sent: {reason}"),
+            (_, Phase::Session) => {
+                write!(
+                    f,
+                    "session with {peer} fail after {:.4} seconds: {reason}",
+                    self.elapsed.as_secs_f64()
+                )
+            }
+            (_, phase) => write!(
+                f,
+                "connect {peer} fail after {:.4} seconds ({phase}): {reason}",
+                self.elapsed.as_secs_f64()
+            ),
+        }
+    }
+}
+
+/// What went wrong, finer than [`ErrorCode`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum FailureKind {
+    /// The name has no address.
+    NameNotFound,
+    /// Nobody listens there.
+    Refused,
+    /// The network has no way there, or the system refused to try.
+    Unreachable,
+    /// A deadline passed.
+    Deadline,
+    /// The proxy said no.
+    Proxy,
+    /// The certificate is not to be trusted for this host.
+    Certificate,
+    /// TLS failed otherwise.
+    Tls,
+    /// The handshake was refused or broken.
+    Handshake,
+    /// The peer broke the protocol.
+    Protocol,
+    /// Nothing came after a ping.
+    PongTimeout,
+    /// The peer's end came without TLS's farewell.
+    Truncated,
+    /// The peer reset the connection while bytes were unsent.
+    Reset,
+    /// The send buffer was full; messages were dropped.
+    BufferFull,
+    /// Bytes could not be sent: the peer is gone or takes none.
+    ClientClosed,
+    /// A message could not be encoded.
+    Encode,
+}
+
+/// During what it went wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Phase {
+    /// Looking up the name.
+    Resolve,
+    /// Connecting.
+    Connect,
+    /// Talking with the proxy.
+    Proxy,
+    /// TLS.
+    Tls,
+    /// The protocol's handshake.
+    Handshake,
+    /// The session.
+    Session,
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Phase::Resolve => "resolve",
+            Phase::Connect => "connect",
+            Phase::Proxy => "proxy",
+            Phase::Tls => "tls",
+            Phase::Handshake => "handshake",
+            Phase::Session => "session",
+        })
+    }
+}
+
+/// The fate of one `send`: PHP's `true`, `null`, `false`. Not `#[must_use]`: a drop is also reported to `on_error`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Sent {
+    /// Taken; no earlier write has met a full socket. It leaves at the end of this turn at the latest.
+    Flushed,
+    /// Taken; it waits behind bytes that the socket refused, or for the opening.
+    Buffered,
+    /// Not taken: buffer full, or the connection is closing or gone.
+    Dropped,
+}
+
+/// What a callback may return: nothing, the result of `send`, or a `Result` of these.
+#[diagnostic::on_unimplemented(
+    message = "a callback returns nothing, the result of `send`, or `workerman::Result`",
+    label = "this callback returns `{Self}`",
+    note = "end the callback with `;`, or with `Ok(())` where it uses `?`"
+)]
+pub trait Outcome: sealed::Sealed {}
+
+pub(crate) use sealed::{CallbackError, Sealed as Settle};
+
+mod sealed {
+    /// The error that a callback returned.
+    pub type CallbackError = Box<dyn std::error::Error + Send + Sync>;
+
+    pub trait Sealed {
+        /// The error, if there is one.
+        fn settle(self) -> std::result::Result<(), CallbackError>;
+    }
+    pub trait Returns {
+        type Output;
+    }
+    impl<T> Returns for fn() -> T {
+        type Output = T;
+    }
+    pub type Never = <fn() -> ! as Returns>::Output;
+
+    impl Sealed for Never {
+        fn settle(self) -> std::result::Result<(), CallbackError> {
+            self
+        }
+    }
+    impl Sealed for crate::Result<()> {
+        #[inline]
+        fn settle(self) -> std::result::Result<(), CallbackError> {
+            self
+        }
+    }
+    impl Sealed for crate::Result<crate::Sent> {
+        #[inline]
+        fn settle(self) -> std::result::Result<(), CallbackError> {
+            self.map(drop)
+        }
+    }
+    macro_rules! nothing {
+        ($($ty:ty),*) => {$(
+            impl Sealed for $ty {
+                #[inline]
+                fn settle(self) -> std::result::Result<(), CallbackError> {
+                    Ok(())
+                }
+            }
+        )*};
+    }
+    nothing!((), bool, crate::Timer, crate::Sent);
+}
+impl Outcome for () {}
+impl Outcome for bool {}
+impl Outcome for crate::Timer {}
+impl Outcome for sealed::Never {}
+impl Outcome for Sent {}
+impl Outcome for Result<()> {}
+impl Outcome for Result<Sent> {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_prints_the_readable_line() {
+        let e = Error::address("ws://", "the host is missing");
+        assert_eq!(format!("{e:?}"), "address \"ws://\": the host is missing");
+    }
+
+    #[test]
+    fn a_port_in_use_says_what_to_do() {
+        let source = io::Error::from(io::ErrorKind::AddrInUse);
+        let line = Error::Bind { address: "tcp://127.0.0.1:80".into(), source }.to_string();
+        assert!(
+            line.contains("tcp://127.0.0.1:80") && line.contains("choose another port"),
+            "{line}"
+        );
+    }
+
+    #[test]
+    fn error_types_stay_small() {
+        assert!(size_of::<Error>() <= 56, "{}", size_of::<Error>());
+        assert!(size_of::<std::result::Result<(), sealed::CallbackError>>() <= 16);
+    }
+}

@@ -1,0 +1,4 @@
+//! `frame://`: to be written.
+/// Frame.
+#[derive(Debug, Default)]
+pub struct Frame;

@@ -1,0 +1,349 @@
+//! Sans-IO: bytes and time in, messages, bytes and deadlines out; no socket, no clock, no loop.
+//!
+//! A [`Protocol`] is one value a session. Its connection calls it in this order: [`on_connect`](Protocol::on_connect) once,
+//! then [`input`](Protocol::input) and [`decode`](Protocol::decode) as bytes arrive, [`encode`](Protocol::encode) as the
+//! program sends, [`on_closing`](Protocol::on_closing) or [`on_violation`](Protocol::on_violation) at most once at the end.
+use crate::{Data, Limits, Payload};
+use std::borrow::Cow;
+use std::fmt;
+use std::result::Result;
+use std::time::{Instant, SystemTime};
+
+mod frame;
+mod http;
+mod tcp;
+mod text;
+pub(crate) mod websocket;
+
+pub use frame::Frame;
+pub use http::{Request, Response};
+pub use tcp::Tcp;
+pub use text::Text;
+pub use websocket::{Websocket, WebsocketType, Ws};
+
+/// How the bytes at the front of the buffer divide: PHP's `0` and `n`; its `-1` is `Err(Violation)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// Not yet a whole package.
+    Partial,
+    /// Not yet a whole package; once it is, it will be so many bytes long. `input` is asked again as bytes arrive.
+    PartialOf(usize),
+    /// The first package is so many bytes long; they may still be on their way, and `input` is not asked again before they are here.
+    Package(usize),
+}
+
+/// The peer broke the protocol. The connection is closed, WebSocket with `code` in its close frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    reason: Cow<'static, str>,
+    code: Option<u16>,
+}
+
+impl Violation {
+    /// What the peer did, for the log and for `on_error`.
+    pub fn new(reason: impl Into<Cow<'static, str>>) -> Self {
+        Violation { reason: reason.into(), code: None }
+    }
+
+    /// The code for a WebSocket's close frame (1002, 1007, 1009), an HTTP status otherwise.
+    pub fn code(self, code: u16) -> Self {
+        Violation { code: Some(code), ..self }
+    }
+
+    pub(crate) fn close_code(&self) -> Option<u16> {
+        self.code
+    }
+}
+
+/// So that `?` works in a protocol's methods.
+impl<E: std::error::Error> From<E> for Violation {
+    fn from(e: E) -> Self {
+        Violation::new(e.to_string())
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.reason)
+    }
+}
+
+/// Why a session says goodbye.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Farewell {
+    /// The program called `close()`.
+    #[default]
+    Asked,
+    /// The worker stops.
+    Stopping,
+    /// A callback of this connection returned an error.
+    CallbackFailed,
+}
+
+/// What a session can see of the world: all of it comes in here.
+#[derive(Clone, Copy)]
+pub(crate) struct Scene<'a> {
+    pub(crate) now: Instant,
+    pub(crate) limits: &'a Limits,
+    pub(crate) remote_host: &'a str,
+    pub(crate) doors: &'static Doors,
+}
+
+/// The doors behind which randomness and the date lie; a test puts its own there.
+pub(crate) struct Doors {
+    pub(crate) random: fn(&mut [u8]),
+    pub(crate) system_time: fn() -> SystemTime,
+}
+
+/// What a built-in protocol has to say beside messages; `connection/slot.rs` turns it into callbacks.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// Server: an upgrade request is read and may be admitted; [`Protocol::after_event`] answers it.
+    Upgrade(Box<http::RequestHead>),
+    /// Server: the 101 is queued; the session is open.
+    Upgraded(Box<http::RequestHead>),
+    /// Client: the server's 101 is right; the session is open.
+    Opened(Box<Response>),
+    Ping(Vec<u8>),
+    Pong(Vec<u8>),
+    /// The peer's close frame. `first`: before ours, which has been queued as the answer.
+    Closed {
+        code: u16,
+        reason: String,
+        first: bool,
+    },
+}
+
+/// What a protocol's methods left on the pad for their connection.
+#[derive(Default)]
+pub(crate) struct Notes {
+    /// For the peer, ahead of what the program sends next.
+    pub(crate) answers: Vec<u8>,
+    /// `answers` is one pong: while the socket is full the next one may take its place.
+    pub(crate) answer_is_pong: bool,
+    pub(crate) close: bool,
+    /// What the program sends waits: the handshake is not complete.
+    pub(crate) hold: Option<bool>,
+    pub(crate) deadline: Option<Option<Instant>>,
+    pub(crate) event: Option<Event>,
+    /// The answer that refused a client's handshake, beside the `Violation`.
+    pub(crate) refusal: Option<Box<Response>>,
+    /// In: why `on_closing` is called.
+    pub(crate) farewell: Farewell,
+}
+
+/// A note pad between a protocol and its connection. Nothing here touches a socket.
+pub struct Context<'a> {
+    pub(crate) notes: &'a mut Notes,
+    pub(crate) scene: Scene<'a>,
+}
+
+impl Context<'_> {
+    /// Bytes for the peer, ahead of whatever the program sends next.
+    pub fn reply(&mut self, raw: &[u8]) {
+        self.notes.answers.extend_from_slice(raw);
+    }
+
+    /// Flush what is queued, then close.
+    pub fn close(&mut self) {
+        self.notes.close = true;
+    }
+
+    /// The time of this turn.
+    pub fn now(&self) -> Instant {
+        self.scene.now
+    }
+
+    /// The date, for headers and logs; read once a turn at most.
+    pub fn system_time(&self) -> SystemTime {
+        (self.scene.doors.system_time)()
+    }
+
+    /// When to be called next with `on_timer`; one deadline a protocol, `None` takes it back.
+    pub fn set_deadline(&mut self, at: Option<Instant>) {
+        self.notes.deadline = Some(at);
+    }
+
+    /// Unpredictable bytes: mask keys, nonces.
+    pub fn random(&mut self, out: &mut [u8]) {
+        (self.scene.doors.random)(out);
+    }
+
+    /// The limits of this connection.
+    pub fn limits(&self) -> &Limits {
+        self.scene.limits
+    }
+
+    /// Client: the host of the address, as it was written. Server: empty.
+    pub fn remote_host(&self) -> &str {
+        self.scene.remote_host
+    }
+
+    /// Inside `on_closing`: why.
+    pub fn farewell(&self) -> Farewell {
+        self.notes.farewell
+    }
+
+    /// What the program sends waits from now on: the handshake is not complete.
+    pub(crate) fn hold(&mut self) {
+        self.notes.hold = Some(true);
+    }
+
+    /// The handshake is complete: what waited leaves.
+    pub(crate) fn release(&mut self) {
+        self.notes.hold = Some(false);
+    }
+
+    pub(crate) fn note(&mut self, event: Event) {
+        self.notes.event = Some(event);
+    }
+
+    pub(crate) fn refused(&mut self, response: Response) {
+        self.notes.refusal = Some(Box::new(response));
+    }
+
+    /// A pong: ahead of what the program sends next; while the socket is full the next pong may take its place.
+    pub(crate) fn pong(&mut self, frame: &[u8]) {
+        self.notes.answers.extend_from_slice(frame);
+        self.notes.answer_is_pong = true;
+    }
+}
+
+impl fmt::Debug for Context<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context")
+            .field("remote_host", &self.scene.remote_host)
+            .finish_non_exhaustive()
+    }
+}
+
+/// One value per session: state without globals. Every connect and reconnect begins with a fresh one.
+pub trait Protocol: 'static {
+    /// The scheme of its addresses.
+    const NAME: &'static str;
+    /// What `on_message` gets; may borrow from the receive buffer.
+    type Incoming<'a>;
+    /// What `send` takes, through `Into`.
+    type Outgoing<'a>;
+
+    /// Where does the first package end? Called again with more bytes as long as it is `Partial`. The buffer is mutable so that
+    /// an incomplete frame can be unmasked and judged early; what was altered stays altered, so remember how far you came.
+    fn input(&mut self, buffer: &mut [u8], cx: &mut Context) -> Result<Input, Violation>;
+
+    /// A whole package. `None`: handled, nothing for the program (a ping, a fragment). What must be built goes into `scratch`.
+    fn decode<'a>(
+        &mut self,
+        package: &'a mut [u8],
+        scratch: &'a mut Vec<u8>,
+        cx: &mut Context,
+    ) -> Result<Option<Self::Incoming<'a>>, Violation>;
+
+    /// Appends the bytes of `message` to `out`. May be called before `on_connect`, for what is sent ahead of the session.
+    /// `Err` leaves `out` as it was: the message is `Dropped`, and `on_error(SendFail)` says why.
+    fn encode(
+        &mut self,
+        message: Self::Outgoing<'_>,
+        out: &mut Vec<u8>,
+        cx: &mut Context,
+    ) -> Result<(), Violation>;
+
+    /// As `encode`, but lends a large payload instead of copying it, so that head and payload leave in one vectored write.
+    #[inline(always)]
+    fn encode_split<'m>(
+        &mut self,
+        message: Self::Outgoing<'m>,
+        out: &mut Vec<u8>,
+        cx: &mut Context,
+    ) -> Result<Option<Cow<'m, [u8]>>, Violation> {
+        self.encode(message, out, cx).map(|()| None)
+    }
+
+    /// Text or bytes from someone who does not know the protocol (`AnyConnection::send`).
+    fn encode_payload(
+        &mut self,
+        _payload: Payload,
+        _out: &mut Vec<u8>,
+        _cx: &mut Context,
+    ) -> Result<(), Violation> {
+        Err(Violation::new("this protocol takes no plain messages"))
+    }
+
+    /// The transport stands, TLS included.
+    fn on_connect(&mut self, _cx: &mut Context) {}
+
+    /// The deadline has passed.
+    fn on_timer(&mut self, _cx: &mut Context) -> Result<(), Violation> {
+        Ok(())
+    }
+
+    /// All that was queued has left: append the next piece of a long body. Called again until it appends nothing.
+    fn on_writable(&mut self, _out: &mut Vec<u8>, _cx: &mut Context) -> Result<(), Violation> {
+        Ok(())
+    }
+
+    /// The peer will send no more; `rest` is what never became a package.
+    fn on_eof<'a>(
+        &mut self,
+        _rest: &'a mut [u8],
+        _scratch: &'a mut Vec<u8>,
+        _cx: &mut Context,
+    ) -> Result<Option<Self::Incoming<'a>>, Violation> {
+        Ok(None)
+    }
+
+    /// The session ends by our own will ([`Context::farewell`] says why): append a farewell (WebSocket: the close frame).
+    /// `true`: wait for the peer's answer.
+    fn on_closing(&mut self, _out: &mut Vec<u8>, _cx: &mut Context) -> bool {
+        false
+    }
+
+    /// The peer broke the protocol: append what it is to be told before the connection ends.
+    fn on_violation(&mut self, _violation: &Violation, _out: &mut Vec<u8>, _cx: &mut Context) {}
+
+    /// A ping whose answer proves that the peer lives; `false`: this protocol has none.
+    #[doc(hidden)]
+    fn heartbeat(&mut self, _out: &mut Vec<u8>, _cx: &mut Context) -> bool {
+        false
+    }
+
+    /// The callbacks of the event that the last call noted have returned.
+    #[doc(hidden)]
+    fn after_event(&mut self, _cx: &mut Context) -> Result<(), Violation> {
+        Ok(())
+    }
+
+    /// Whether `limits.message_bytes` is judged by the protocol itself (it counts otherwise than the package's length).
+    #[doc(hidden)]
+    const JUDGES_LENGTH: bool = false;
+}
+
+/// Usable by a `Worker`.
+pub trait Serve: Protocol {}
+
+/// Usable by an `AsyncTcpConnection`.
+pub trait Dial: Protocol {
+    /// Further schemes whose addresses a client of this protocol takes, each meaning the same over TLS (`wss` for `Ws`).
+    #[doc(hidden)]
+    const SECURE: Option<&'static str> = None;
+
+    /// What the address says beside host and port, before each session.
+    #[doc(hidden)]
+    fn address(&mut self, _target: &Target<'_>) {}
+}
+
+/// The parts of a client's address that a protocol may need.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug)]
+pub struct Target<'a> {
+    /// As it belongs into an HTTP `Host` header: the port where it is not the scheme's own.
+    pub host: &'a str,
+    /// Path and query, `/` at least.
+    pub path: &'a str,
+    /// `user:password`, percent-decoded.
+    pub userinfo: Option<&'a str>,
+    pub(crate) opening: &'a websocket::Opening,
+}
+
+#[cfg(test)]
+pub(crate) mod testing;

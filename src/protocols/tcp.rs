@@ -1,0 +1,4 @@
+//! `tcp://`: to be written.
+/// Tcp.
+#[derive(Debug, Default)]
+pub struct Tcp;

@@ -1,0 +1,4 @@
+//! `text://`: to be written.
+/// Text.
+#[derive(Debug, Default)]
+pub struct Text;
