@@ -285,6 +285,18 @@ impl fmt::Display for Phase {
     }
 }
 
+/// What becomes of a connection whose callback returned `Err` (`Worker::set_error_handler`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Verdict {
+    /// It goes on as if nothing had happened.
+    Keep,
+    /// It closes, as it does where nobody is asked.
+    Close,
+    /// The worker stops, as by `Worker::stop_all()`.
+    StopWorker,
+}
+
 /// The fate of one `send`: PHP's `true`, `null`, `false`. Not `#[must_use]`: a drop is also reported to `on_error`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Sent {
@@ -308,7 +320,7 @@ pub(crate) use sealed::{CallbackError, Sealed as Settle};
 
 mod sealed {
     /// The error that a callback returned.
-    pub type CallbackError = Box<dyn std::error::Error + Send + Sync>;
+    pub(crate) type CallbackError = Box<dyn std::error::Error + Send + Sync>;
 
     pub trait Sealed {
         /// The error, if there is one.
@@ -320,7 +332,7 @@ mod sealed {
     impl<T> Returns for fn() -> T {
         type Output = T;
     }
-    pub type Never = <fn() -> ! as Returns>::Output;
+    pub(crate) type Never = <fn() -> ! as Returns>::Output;
 
     impl Sealed for Never {
         fn settle(self) -> std::result::Result<(), CallbackError> {

@@ -3,9 +3,10 @@
 //! A [`Protocol`] is one value a session. Its connection calls it in this order: [`on_connect`](Protocol::on_connect) once,
 //! then [`input`](Protocol::input) and [`decode`](Protocol::decode) as bytes arrive, [`encode`](Protocol::encode) as the
 //! program sends, [`on_closing`](Protocol::on_closing) or [`on_violation`](Protocol::on_violation) at most once at the end.
-use crate::{Data, Limits, Payload};
+use crate::{Limits, Payload};
 use std::borrow::Cow;
 use std::fmt;
+use std::rc::Rc;
 use std::result::Result;
 use std::time::{Instant, SystemTime};
 
@@ -19,7 +20,7 @@ pub use frame::Frame;
 pub use http::{Request, Response};
 pub use tcp::Tcp;
 pub use text::Text;
-pub use websocket::{Websocket, WebsocketType, Ws};
+pub use websocket::{Websocket, WebsocketSession, WebsocketType, Ws};
 
 /// How the bytes at the front of the buffer divide: PHP's `0` and `n`; its `-1` is `Err(Violation)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,7 +107,7 @@ pub(crate) enum Event {
     /// Client: the server's 101 is right; the session is open.
     Opened(Box<Response>),
     Ping(Vec<u8>),
-    Pong(Vec<u8>),
+    Pong { payload: Vec<u8>, of_heartbeat: bool },
     /// The peer's close frame. `first`: before ours, which has been queued as the answer.
     Closed {
         code: u16,
@@ -307,6 +308,10 @@ pub trait Protocol: 'static {
         false
     }
 
+    /// Whether the program has callbacks for pings and for pongs.
+    #[doc(hidden)]
+    fn wants(&mut self, _pings: bool, _pongs: bool) {}
+
     /// The callbacks of the event that the last call noted have returned.
     #[doc(hidden)]
     fn after_event(&mut self, _cx: &mut Context) -> Result<(), Violation> {
@@ -319,7 +324,11 @@ pub trait Protocol: 'static {
 }
 
 /// Usable by a `Worker`.
-pub trait Serve: Protocol {}
+pub trait Serve: Protocol {
+    /// Whose pages may connect, as the worker says.
+    #[doc(hidden)]
+    fn accepted_by(&mut self, _admission: &Rc<websocket::Admission>) {}
+}
 
 /// Usable by an `AsyncTcpConnection`.
 pub trait Dial: Protocol {

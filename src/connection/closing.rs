@@ -1,0 +1,364 @@
+//! How a session ends, and what comes after it: another one, or the end of the handle.
+use super::Role;
+use super::core::{Core, Stage, flag};
+use super::failure::write_failed;
+use super::slot::Slot;
+use crate::events::Loop;
+use crate::protocols::Notes;
+use crate::{ErrorCode, Failure, FailureKind, Farewell, Phase, Protocol, Response, Violation};
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+impl<P: Protocol, R: Role> Slot<P, R> {
+    /// `close()`, in whatever stage.
+    pub(crate) fn begin_close(self: &Rc<Self>, lp: &Rc<Loop>, farewell: Farewell) {
+        let core = &self.core;
+        if core.take(flag::AGAIN) {
+            core.drop_ahead();
+        }
+        match core.stage() {
+            Stage::Initial | Stage::Waiting => self.end_handle(lp),
+            stage if stage.is_opening() => self.end(lp),
+            Stage::Open if core.has(flag::HELD) && !R::ACCEPTED => self.end(lp),
+            Stage::Open => self.say_farewell(lp, farewell),
+            // Inside `on_close`: a reconnect that it has asked for is another stage.
+            _ => core.clear(flag::KEEP),
+        }
+    }
+
+    fn say_farewell(self: &Rc<Self>, lp: &Rc<Loop>, farewell: Farewell) {
+        let core = &self.core;
+        core.note_program_bytes();
+        let mut last = Vec::new();
+        let asked = self.ask(lp, farewell, |protocol, cx| protocol.on_closing(&mut last, cx));
+        let (waits, mut notes) = asked.unwrap_or((false, Notes::default()));
+        self.apply_quietly(lp, &mut notes);
+        if !last.is_empty() {
+            core.with_out(lp, |out| out.bytes.append(&mut last));
+        }
+        self.enter_closing(lp, if waits { Stage::Farewell } else { Stage::Flushing });
+    }
+
+    /// What is queued leaves, then the socket ends: no farewell of the protocol's.
+    pub(crate) fn close_flushing(self: &Rc<Self>, lp: &Rc<Loop>) {
+        if self.core.stage() == Stage::Open {
+            self.core.note_program_bytes();
+            self.enter_closing(lp, Stage::Flushing);
+        }
+    }
+
+    fn enter_closing(&self, lp: &Loop, stage: Stage) {
+        let core = &self.core;
+        core.set_stage(stage);
+        core.clear(flag::HELD | flag::CHOKED | flag::PAUSED);
+        core.with_rare(|rare| rare.closing_since = Some(lp.now()));
+        core.set(flag::REARM);
+        core.mark_dirty(lp);
+        // Bytes that were not read while it was paused are discarded now; the peer's farewell may be among them.
+        core.list_again(lp);
+    }
+
+    /// The peer's close frame has come: its answer is queued, or it is the answer to ours.
+    pub(crate) fn peer_said_farewell(self: &Rc<Self>, lp: &Rc<Loop>) {
+        let core = &self.core;
+        core.set(flag::BOTH_FAREWELLS);
+        match core.stage() {
+            Stage::Open => {
+                core.note_program_bytes();
+                self.enter_closing(lp, Stage::Farewell);
+            }
+            Stage::Farewell => {}
+            _ => return,
+        }
+        if R::ACCEPTED {
+            // RFC 6455 §7.1.1: the server ends the socket, the client waits for that.
+            core.set_stage(Stage::Flushing);
+        }
+        core.mark_dirty(lp);
+    }
+
+    /// The peer broke the protocol: it is told, then the session ends.
+    pub(crate) fn violated(
+        self: &Rc<Self>,
+        lp: &Rc<Loop>,
+        violation: Violation,
+        refusal: Option<Box<Response>>,
+    ) {
+        let core = &self.core;
+        let held = core.has(flag::HELD);
+        if core.stage() != Stage::Open {
+            // Our own farewell was first: what comes behind it is nobody's loss.
+            if core.stage() == Stage::Farewell {
+                core.set_stage(Stage::Flushing);
+                core.mark_dirty(lp);
+            }
+            return;
+        }
+        core.note_program_bytes();
+        let mut last = Vec::new();
+        let asked = self.ask(lp, Farewell::Asked, |protocol, cx| {
+            protocol.on_violation(&violation, &mut last, cx);
+        });
+        if let Some(((), mut notes)) = asked {
+            self.apply_quietly(lp, &mut notes);
+        }
+        if !last.is_empty() {
+            core.with_out(lp, |out| out.bytes.append(&mut last));
+        }
+        let (kind, phase) = match held {
+            true => (FailureKind::Handshake, Phase::Handshake),
+            false => (FailureKind::Protocol, Phase::Session),
+        };
+        let code = match held && !R::ACCEPTED {
+            true => ErrorCode::ConnectFail,
+            false => ErrorCode::SessionFail,
+        };
+        let mut failure = Failure::new(kind, phase, violation.to_string()).with_response(refusal);
+        failure.dropped = core.drop_ahead();
+        self.enter_closing(lp, Stage::Flushing);
+        core.queue_failure(lp, code, failure);
+    }
+
+    /// Goes on with closing: after a write, after the peer's end.
+    pub(crate) fn advance(self: &Rc<Self>, lp: &Rc<Loop>) {
+        let core = &self.core;
+        let empty = core.send_buffer_len() == 0 && !core.has(flag::BLOCKED);
+        if !empty {
+            return;
+        }
+        match core.stage() {
+            Stage::Open if core.has(flag::SHUT) => match core.shutdown_write() {
+                Ok(true) => {
+                    core.clear(flag::SHUT);
+                    core.set(flag::SHUT_DONE);
+                }
+                Ok(false) => {}
+                Err(e) => self.flush_failed(lp, e),
+            },
+            Stage::Farewell => {
+                let first = core.with_rare(|rare| {
+                    let first = rare.farewell_left.is_none();
+                    rare.farewell_left.get_or_insert(lp.now());
+                    first
+                });
+                if first {
+                    core.set(flag::REARM);
+                }
+            }
+            Stage::Flushing => match core.shutdown_write() {
+                Ok(true) if core.has(flag::EOF) => self.end(lp),
+                Ok(true) => {
+                    core.set_stage(Stage::Lingering);
+                    core.with_rare(|rare| rare.lingering_since = Some(lp.now()));
+                    core.set(flag::REARM);
+                    core.list_again(lp);
+                }
+                Ok(false) => {}
+                Err(_) => self.end(lp),
+            },
+            _ => {}
+        }
+    }
+
+    /// A write found the peer gone.
+    pub(crate) fn flush_failed(self: &Rc<Self>, lp: &Rc<Loop>, e: io::Error) {
+        match self.core.stage() {
+            Stage::Open => self.core.fail(lp, ErrorCode::SendFail, write_failed(e)),
+            stage if stage.is_closing() => self.lost_in_closing(lp, write_failed(e)),
+            _ => {}
+        }
+    }
+
+    /// The socket ends before all has left. Only bytes of the program's own are a loss worth telling.
+    pub(crate) fn lost_in_closing(self: &Rc<Self>, lp: &Rc<Loop>, failure: Failure) {
+        let mark = self.core.peek_rare(|rare| rare.program_bytes).unwrap_or(0);
+        if mark > self.core.bytes_written.get() {
+            self.core.fail(lp, ErrorCode::SendFail, failure);
+        } else {
+            self.end(lp);
+        }
+    }
+
+    /// `destroy()`: at once, unsent bytes and all.
+    pub(crate) fn destroy(self: &Rc<Self>, lp: &Rc<Loop>) {
+        let core = &self.core;
+        if core.take(flag::AGAIN) {
+            core.drop_ahead();
+        }
+        match core.stage() {
+            Stage::Initial | Stage::Waiting => self.end_handle(lp),
+            stage if stage < Stage::Failing => self.end(lp),
+            _ => core.clear(flag::KEEP),
+        }
+    }
+
+    /// The socket is gone; `on_close` comes when the running callback has returned.
+    pub(crate) fn end(self: &Rc<Self>, lp: &Rc<Loop>) {
+        let core = &self.core;
+        if core.stage() >= Stage::Failing {
+            return;
+        }
+        if !core.has(flag::AGAIN) {
+            core.drop_ahead();
+        }
+        core.drop_socket(lp);
+        core.set_stage(Stage::Ended);
+        core.queue(lp, flag::ON_CLOSED);
+    }
+
+    /// `close()` outside a session: nothing is delivered.
+    fn end_handle(self: &Rc<Self>, lp: &Rc<Loop>) {
+        self.core.set_stage(Stage::Gone);
+        self.core.drop_ahead();
+        self.free(lp);
+    }
+
+    // ------------------------------------------------------------------ after on_close
+
+    /// `on_close` has returned: what becomes of the handle.
+    pub(crate) fn after_close(self: &Rc<Self>, lp: &Rc<Loop>) {
+        let core = &self.core;
+        let old = match core.stage() {
+            // A send inside `on_close` after a reconnect went to the next one's value, not to this.
+            Stage::Open => None,
+            _ => self.protocol.take(),
+        };
+        drop(old);
+        core.forget_session();
+        if core.stage() != Stage::Ended {
+            core.clear(flag::KEEP | flag::AGAIN);
+            return;
+        }
+        if core.take(flag::AGAIN) && !lp.is_stopping() {
+            let after = core.peek_rare(|rare| rare.reconnect_after).unwrap_or_default();
+            self.schedule(lp, after);
+        } else if core.take(flag::KEEP) && !lp.is_stopping() {
+            core.set_stage(Stage::Initial);
+        } else {
+            self.end_handle(lp);
+        }
+    }
+
+    /// `reconnect(after)`.
+    pub(crate) fn reconnect(self: &Rc<Self>, lp: &Rc<Loop>, after: Duration) {
+        let core = &self.core;
+        if lp.is_stopping() {
+            return;
+        }
+        core.clear(flag::KEEP);
+        match core.stage() {
+            Stage::Initial | Stage::Waiting => self.schedule(lp, after),
+            Stage::Ended => self.schedule(lp, after),
+            // The opening failed before `on_connect`: Workerman then has no `on_close`.
+            Stage::Failing if !core.has(flag::OPENED) => {
+                core.forget_session();
+                self.schedule(lp, after);
+            }
+            stage => {
+                if stage.is_opening() {
+                    self.end(lp);
+                } else if stage == Stage::Open {
+                    self.begin_close(lp, Farewell::Asked);
+                }
+                core.set(flag::AGAIN);
+                core.with_rare(|rare| rare.reconnect_after = after);
+            }
+        }
+    }
+
+    fn schedule(&self, lp: &Loop, after: Duration) {
+        let core = &self.core;
+        core.clear(flag::AGAIN | flag::KEEP);
+        if after.is_zero() {
+            self.dial_soon(lp);
+            return;
+        }
+        core.set_stage(Stage::Waiting);
+        // Measured from now: the callback that asks may have taken long.
+        let at = lp.read_clock().checked_add(after);
+        lp.set_alarm(&core.alarm, core.key, at);
+    }
+
+    /// Dials in the next turn, never in this one.
+    pub(crate) fn dial_soon(&self, lp: &Loop) {
+        lp.set_alarm(&self.core.alarm, self.core.key, None);
+        self.core.set_stage(Stage::Dialing);
+        self.core.with_rare(|rare| rare.dial_asked_in = lp.turn_number());
+        self.core.list_again(lp);
+    }
+
+    /// `connect()`.
+    pub(crate) fn connect(&self, lp: &Loop) {
+        let core = &self.core;
+        if lp.is_stopping() {
+            return;
+        }
+        match core.stage() {
+            Stage::Initial | Stage::Waiting | Stage::Ended => self.schedule(lp, Duration::ZERO),
+            Stage::Failing if !core.has(flag::OPENED) => {
+                core.forget_session();
+                self.schedule(lp, Duration::ZERO);
+            }
+            Stage::Failing | Stage::Farewell | Stage::Flushing | Stage::Lingering => {
+                core.set(flag::AGAIN);
+                core.with_rare(|rare| rare.reconnect_after = Duration::ZERO);
+            }
+            _ => {}
+        }
+    }
+
+    /// `cancel_reconnect()`.
+    pub(crate) fn cancel_reconnect(&self, lp: &Loop) {
+        let core = &self.core;
+        match core.stage() {
+            Stage::Waiting => {
+                lp.set_alarm(&core.alarm, core.key, None);
+                core.set_stage(Stage::Initial);
+            }
+            _ if core.take(flag::AGAIN) => core.set(flag::KEEP),
+            _ => {}
+        }
+    }
+}
+
+impl Core {
+    /// Up to here the queue holds what the program sent; behind it comes a farewell.
+    fn note_program_bytes(&self) {
+        let mark = self.bytes_written.get() + self.send_buffer_len() as u64;
+        self.with_rare(|rare| {
+            rare.program_bytes = rare.program_bytes.max(mark);
+        });
+    }
+
+    /// Ends our direction. False: TLS's own farewell has not left yet.
+    fn shutdown_write(&self) -> io::Result<bool> {
+        let Some(mut stream) = self.take_stream() else { return Ok(true) };
+        let shut = stream.shutdown_write();
+        self.put_stream(stream);
+        shut
+    }
+
+    /// Fresh state for what comes next; settings, counters and user data stay.
+    fn forget_session(&self) {
+        self.clear(
+            flag::OPENED | flag::BOTH_FAREWELLS | flag::EOF | flag::WATCH_INPUT | flag::PAUSED,
+        );
+        let mut state = self.state.borrow_mut();
+        if let Some(rare) = state.rare.as_deref_mut() {
+            rare.heartbeat = None;
+            rare.deadline = None;
+            rare.closing_since = None;
+            rare.farewell_left = None;
+            rare.lingering_since = None;
+            rare.last_input = None;
+            rare.program_bytes = 0;
+            rare.answers_waiting = 0;
+            rare.pong = Vec::new();
+        }
+    }
+
+    pub(crate) fn holds_plaintext(&self) -> bool {
+        self.state.borrow().stream.as_ref().is_some_and(|stream| stream.has_unread())
+    }
+}

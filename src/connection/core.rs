@@ -1,0 +1,605 @@
+//! What every connection has, whatever its protocol: its stage, its socket, its buffers, its deadlines.
+//!
+//! Everything that changes a connection's [`Stage`] is in this folder; the stages and what leads from one to the next:
+//!
+//! ```text
+//! Initial ─connect→ Dialing → Resolving → Connecting → Securing ─stands→ Open ─close→ Farewell → Flushing → Lingering → Ended
+//!    ↑ Waiting (reconnect)       └────── fails ──────→ Failing ──────────────────────────────────────────────────────→ Ended
+//!    └─────────────────────────────── reconnect in on_error, on_close ────────────────────────────────────────────────┘ → Gone
+//! ```
+use super::properties::Properties;
+use super::dial::Dialer;
+use super::failure::Drops;
+use super::heartbeat::Heartbeat;
+use crate::events::wheel::TimerKey;
+use crate::events::{Buffer, Key, Loop};
+use crate::protocols::{Doors, Scene};
+use crate::transport::Stream;
+use super::AnyConnection;
+use crate::error::CallbackError;
+use crate::{ErrorCode, Failure, Limits, Status, Verdict};
+use std::any::Any;
+use std::cell::{Cell, Ref, RefCell};
+use std::io::{self, IoSlice};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::rc::{Rc, Weak};
+use std::time::{Duration, Instant};
+
+/// Queued bytes from which on `send` writes at once.
+pub(crate) const WRITE_AT_ONCE: usize = 64 << 10;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub(crate) enum Stage {
+    /// Made, or its reconnect was cancelled.
+    Initial,
+    /// A reconnect is pending.
+    Waiting,
+    /// Asked to connect; begins in the next turn.
+    Dialing,
+    Resolving,
+    Connecting,
+    /// TLS.
+    Securing,
+    Open,
+    /// Closing: our farewell leaves, then the peer's is awaited.
+    Farewell,
+    /// Closing: what is queued leaves, then our direction ends.
+    Flushing,
+    /// Closing: our direction has ended; input is discarded until the peer's end.
+    Lingering,
+    /// The socket is gone and `on_error` is on its way.
+    Failing,
+    /// The socket is gone; `on_close` is on its way or runs.
+    Ended,
+    /// The handle is stale.
+    Gone,
+}
+
+impl Stage {
+    pub(crate) fn status(self) -> Status {
+        match self {
+            Stage::Initial | Stage::Waiting => Status::Initial,
+            Stage::Dialing | Stage::Resolving | Stage::Connecting | Stage::Securing => {
+                Status::Connecting
+            }
+            Stage::Open => Status::Established,
+            Stage::Farewell | Stage::Flushing | Stage::Lingering | Stage::Failing => {
+                Status::Closing
+            }
+            Stage::Ended | Stage::Gone => Status::Closed,
+        }
+    }
+
+    /// The opening is on.
+    pub(crate) fn is_opening(self) -> bool {
+        (Stage::Dialing..=Stage::Securing).contains(&self)
+    }
+
+    /// A session that ends but still has its socket.
+    pub(crate) fn is_closing(self) -> bool {
+        (Stage::Farewell..=Stage::Lingering).contains(&self)
+    }
+
+    /// There is a socket whose transport stands.
+    pub(crate) fn is_session(self) -> bool {
+        (Stage::Open..=Stage::Lingering).contains(&self)
+    }
+}
+
+/// One word of flags a connection.
+pub(crate) mod flag {
+    /// The handshake is not complete: what the program sends waits.
+    pub(crate) const HELD: u32 = 1;
+    /// A write has met a full socket, and bytes still wait.
+    pub(crate) const BLOCKED: u32 = 1 << 1;
+    /// On the loop's dirty list.
+    pub(crate) const DIRTY: u32 = 1 << 2;
+    /// Its own part of the turn is on: what is sent leaves at the end of it.
+    pub(crate) const SERVING: u32 = 1 << 3;
+    /// The program has paused reading.
+    pub(crate) const PAUSED: u32 = 1 << 4;
+    /// Not read until its own bytes have left.
+    pub(crate) const CHOKED: u32 = 1 << 5;
+    /// `on_buffer_full` was due since the buffer was last empty.
+    pub(crate) const FULL: u32 = 1 << 6;
+    /// Packages that may be whole wait in `rest` for the end of a pause.
+    pub(crate) const PARKED: u32 = 1 << 7;
+    /// The peer's end has been read.
+    pub(crate) const EOF: u32 = 1 << 8;
+    pub(crate) const HALF_OPEN: u32 = 1 << 9;
+    /// Our direction is to end behind what is queued.
+    pub(crate) const SHUT: u32 = 1 << 10;
+    /// Our direction has ended.
+    pub(crate) const SHUT_DONE: u32 = 1 << 11;
+    /// Not served while its own send buffer is full.
+    pub(crate) const BACKPRESSURE: u32 = 1 << 12;
+    /// `on_connect` was delivered in this session.
+    pub(crate) const OPENED: u32 = 1 << 13;
+    /// Callbacks were replaced: the running batch looks again.
+    pub(crate) const RELOAD: u32 = 1 << 14;
+    /// A reconnect follows the end of this session.
+    pub(crate) const AGAIN: u32 = 1 << 15;
+    /// A cancelled reconnect: the handle outlives its session.
+    pub(crate) const KEEP: u32 = 1 << 16;
+    pub(crate) const CLIENT: u32 = 1 << 17;
+    /// On the loop's ready list.
+    pub(crate) const LISTED: u32 = 1 << 18;
+    /// The time of the last byte in is of interest.
+    pub(crate) const WATCH_INPUT: u32 = 1 << 19;
+    /// Deadlines have changed.
+    pub(crate) const REARM: u32 = 1 << 20;
+    /// Judge the peer's silence after the next read.
+    pub(crate) const JUDGE: u32 = 1 << 21;
+    /// Another protocol has taken the socket over.
+    pub(crate) const UPGRADED: u32 = 1 << 22;
+    /// Both close frames have been exchanged.
+    pub(crate) const BOTH_FAREWELLS: u32 = 1 << 23;
+
+    /// Events to deliver, in their order.
+    pub(crate) const ON_FULL: u32 = 1 << 24;
+    pub(crate) const ON_FAILED: u32 = 1 << 25;
+    pub(crate) const ON_DRAINED: u32 = 1 << 26;
+    pub(crate) const ON_END: u32 = 1 << 27;
+    pub(crate) const ON_CLOSED: u32 = 1 << 28;
+    pub(crate) const EVENTS: u32 = ON_FULL | ON_FAILED | ON_DRAINED | ON_END | ON_CLOSED;
+    /// On the loop's queue.
+    pub(crate) const QUEUED: u32 = 1 << 29;
+}
+
+/// What is shared: by all connections of a worker, or owned by one client.
+#[derive(Clone)]
+pub(crate) struct Settings {
+    pub(crate) limits: Limits,
+    /// Client: the host of its address.
+    pub(crate) remote_host: String,
+    /// Accepted: whose it is.
+    pub(crate) owner: Option<Weak<dyn Owner>>,
+}
+
+/// A worker, as far as its connections know it.
+pub(crate) trait Owner: Any {
+    fn number(&self) -> u32;
+    fn name(&self) -> String;
+    /// A connection's session begins, or goes on under another key.
+    fn began(&self, id: u64, key: Key);
+    /// A connection's handle has ended.
+    fn ended(&self, lp: &Loop, id: u64);
+    /// What becomes of the connection whose callback failed; `None`: nobody was asked.
+    fn judge(&self, lp: &Rc<Loop>, con: AnyConnection, e: &CallbackError) -> Option<Verdict>;
+}
+
+pub(crate) static DOORS: Doors = Doors {
+    random: crate::random::fill,
+    system_time: || {
+        crate::events::with_loop(|lp| lp.system_time()).unwrap_or(std::time::UNIX_EPOCH)
+    },
+};
+
+impl Settings {
+    pub(crate) fn owner(&self) -> Option<Rc<dyn Owner>> {
+        self.owner.as_ref().and_then(Weak::upgrade)
+    }
+
+    /// What a protocol sees of the world.
+    #[inline(always)]
+    pub(crate) fn scene(&self, lp: &Loop) -> Scene<'_> {
+        Scene { now: lp.now(), limits: &self.limits, remote_host: &self.remote_host, doors: &DOORS }
+    }
+}
+
+/// What only some connections have, at some times.
+#[derive(Default)]
+pub(crate) struct Rare {
+    pub(crate) dialer: Option<Box<Dialer>>,
+    pub(crate) heartbeat: Option<Box<Heartbeat>>,
+    /// User data by type; `None` while a closure has it.
+    pub(crate) data: Properties,
+    /// Encoded for the session to come, or for the handshake's end.
+    pub(crate) ahead: Vec<u8>,
+    pub(crate) ahead_messages: u64,
+    pub(crate) drops: Drops,
+    pub(crate) failure: Option<Box<(ErrorCode, Failure)>>,
+    /// The latest pong, while the socket is full.
+    pub(crate) pong: Vec<u8>,
+    pub(crate) answers_waiting: usize,
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) closing_since: Option<Instant>,
+    pub(crate) farewell_left: Option<Instant>,
+    pub(crate) lingering_since: Option<Instant>,
+    pub(crate) last_input: Option<Instant>,
+    /// All bytes written, once the last of the program's own has been.
+    pub(crate) program_bytes: u64,
+    pub(crate) reconnect_after: Duration,
+    /// The turn in which the dial was asked for: it begins in a later one.
+    pub(crate) dial_asked_in: u32,
+    pub(crate) remote: Option<SocketAddr>,
+    pub(crate) local: Option<SocketAddr>,
+    pub(crate) unix_path: Option<String>,
+    pub(crate) successor: Option<Key>,
+}
+
+pub(crate) struct State {
+    pub(crate) stream: Option<Stream>,
+    pub(crate) out: Option<Box<Buffer>>,
+    pub(crate) rest: Option<Box<Buffer>>,
+    pub(crate) rare: Option<Box<Rare>>,
+    pub(crate) settings: Rc<Settings>,
+}
+
+impl State {
+    pub(crate) fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+}
+
+/// How far a write came.
+#[derive(Debug)]
+pub(crate) enum Written {
+    /// Nothing is left, or there was nothing.
+    All,
+    /// The socket is full.
+    Blocked,
+    Failed(io::Error),
+}
+
+pub(crate) struct Core {
+    pub(crate) key: Key,
+    pub(crate) id: u64,
+    pub(crate) bytes_read: Cell<u64>,
+    pub(crate) bytes_written: Cell<u64>,
+    /// When the transport stood, in the loop's milliseconds.
+    pub(crate) opened: Cell<u64>,
+    /// IPv4 address and port of the peer; 0: none, or in `Rare`.
+    remote_v4: Cell<u64>,
+    pub(crate) alarm: Cell<TimerKey>,
+    flags: Cell<u32>,
+    stage: Cell<Stage>,
+    pub(crate) state: RefCell<State>,
+}
+
+impl Core {
+    pub(crate) fn new(key: Key, id: u64, flags: u32, stage: Stage, settings: Rc<Settings>) -> Core {
+        let state = State { stream: None, out: None, rest: None, rare: None, settings };
+        Core {
+            key,
+            id,
+            bytes_read: Cell::new(0),
+            bytes_written: Cell::new(0),
+            opened: Cell::new(0),
+            remote_v4: Cell::new(0),
+            alarm: Cell::new(TimerKey::NONE),
+            flags: Cell::new(flags),
+            stage: Cell::new(stage),
+            state: RefCell::new(state),
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn stage(&self) -> Stage {
+        self.stage.get()
+    }
+
+    pub(crate) fn set_stage(&self, stage: Stage) {
+        self.stage.set(stage);
+    }
+
+    #[inline(always)]
+    pub(crate) fn has(&self, bits: u32) -> bool {
+        self.flags.get() & bits != 0
+    }
+
+    #[inline(always)]
+    pub(crate) fn set(&self, bits: u32) {
+        self.flags.set(self.flags.get() | bits);
+    }
+
+    #[inline(always)]
+    pub(crate) fn clear(&self, bits: u32) {
+        self.flags.set(self.flags.get() & !bits);
+    }
+
+    /// Clears them; whether one was set.
+    #[inline(always)]
+    pub(crate) fn take(&self, bits: u32) -> bool {
+        let had = self.has(bits);
+        self.clear(bits);
+        had
+    }
+
+    pub(crate) fn is_client(&self) -> bool {
+        self.has(flag::CLIENT)
+    }
+
+    #[inline]
+    pub(crate) fn settings(&self) -> Rc<Settings> {
+        self.state.borrow().settings.clone()
+    }
+
+    pub(crate) fn with_rare<T>(&self, f: impl FnOnce(&mut Rare) -> T) -> T {
+        f(self.state.borrow_mut().rare())
+    }
+
+    /// Reads what may not be there without making it.
+    pub(crate) fn peek_rare<T>(&self, f: impl FnOnce(&Rare) -> T) -> Option<T> {
+        self.state.borrow().rare.as_deref().map(f)
+    }
+
+    pub(crate) fn dialer(&self) -> Option<Ref<'_, Dialer>> {
+        let state = self.state.borrow();
+        Ref::filter_map(state, |s| s.rare.as_deref().and_then(|rare| rare.dialer.as_deref())).ok()
+    }
+
+    pub(crate) fn with_dialer<T>(&self, f: impl FnOnce(&mut Dialer) -> T) -> Option<T> {
+        let mut state = self.state.borrow_mut();
+        state.rare.as_deref_mut().and_then(|rare| rare.dialer.as_deref_mut()).map(f)
+    }
+
+    // ------------------------------------------------------------------ the loop's lists
+
+    /// Has an event to deliver once no callback runs.
+    pub(crate) fn queue(&self, lp: &Loop, events: u32) {
+        self.set(events);
+        if !self.has(flag::QUEUED) {
+            self.set(flag::QUEUED);
+            lp.queue(self.key);
+        }
+    }
+
+    /// To be asked again in the next turn.
+    pub(crate) fn list_again(&self, lp: &Loop) {
+        if !self.has(flag::LISTED) {
+            self.set(flag::LISTED);
+            lp.again(self.key);
+        }
+    }
+
+    /// Has bytes to write outside its own part of the turn.
+    #[inline]
+    pub(crate) fn mark_dirty(&self, lp: &Loop) {
+        if !self.has(flag::DIRTY | flag::SERVING) {
+            self.set(flag::DIRTY);
+            lp.mark_dirty(self.key);
+        }
+    }
+
+    // ------------------------------------------------------------------ the socket
+
+    /// Takes the socket out for as long as it works: certificate verifiers are user code, and no borrow may be held then.
+    pub(crate) fn take_stream(&self) -> Option<Stream> {
+        self.state.borrow_mut().stream.take()
+    }
+
+    /// Puts it back, unless the connection has ended meanwhile.
+    pub(crate) fn put_stream(&self, stream: Stream) {
+        if self.stage() < Stage::Failing {
+            self.state.borrow_mut().stream = Some(stream);
+        }
+    }
+
+    /// Writes what is queued until it has left or the socket is full.
+    pub(crate) fn write_out(&self, lp: &Loop) -> Written {
+        let (stream, out) = {
+            let mut state = self.state.borrow_mut();
+            (state.stream.take(), state.out.take())
+        };
+        let Some(mut stream) = stream else {
+            self.state.borrow_mut().out = out;
+            return Written::All;
+        };
+        let mut out = match out {
+            Some(out) => out,
+            None if stream.is_tls() => lp.pool.borrow_mut().take(),
+            None => {
+                self.put_stream(stream);
+                return Written::All;
+            }
+        };
+        let mut written = Written::All;
+        while out.unsent() > 0 {
+            match stream.write(&out.bytes[out.start..]) {
+                Ok(0) => {
+                    written = Written::Failed(io::ErrorKind::WriteZero.into());
+                    break;
+                }
+                Ok(n) => {
+                    out.start += n;
+                    out.moved_at = lp.now_ms();
+                    self.bytes_written.set(self.bytes_written.get() + n as u64);
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    written = Written::Blocked;
+                    break;
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => {
+                    written = Written::Failed(e);
+                    break;
+                }
+            }
+        }
+        if matches!(written, Written::All | Written::Blocked) {
+            written = flushed(&mut stream, written);
+        }
+        self.put_stream(stream);
+        self.after_write(lp, out, &written);
+        written
+    }
+
+    fn after_write(&self, lp: &Loop, mut out: Box<Buffer>, written: &Written) {
+        match written {
+            Written::All => {
+                self.clear(flag::BLOCKED);
+                lp.pool.borrow_mut().put(out);
+            }
+            Written::Blocked => {
+                if !self.has(flag::BLOCKED) {
+                    self.set(flag::BLOCKED | flag::REARM);
+                    out.moved_at = lp.now_ms();
+                }
+                compact(&mut out);
+                self.state.borrow_mut().out = Some(out);
+            }
+            Written::Failed(_) => {
+                self.state.borrow_mut().out = Some(out);
+            }
+        }
+    }
+
+    /// Head and lent payload in one vectored write; what the socket does not take is copied behind the head.
+    pub(crate) fn write_lent(&self, lp: &Loop, lent: &[u8]) -> Written {
+        let taken = {
+            let mut state = self.state.borrow_mut();
+            if self.has(flag::BLOCKED) { None } else { state.stream.take() }
+        };
+        let Some(mut stream) = taken else {
+            self.with_out(lp, |out| out.bytes.extend_from_slice(lent));
+            return Written::Blocked;
+        };
+        let mut out = self.take_out(lp);
+        let (mut at, mut written) = (0, Written::All);
+        while at < lent.len() {
+            let slices = [IoSlice::new(&out.bytes[out.start..]), IoSlice::new(&lent[at..])];
+            match stream.write_vectored(&slices) {
+                Ok(0) => written = Written::Failed(io::ErrorKind::WriteZero.into()),
+                Ok(n) => {
+                    let of_head = n.min(out.unsent());
+                    out.start += of_head;
+                    at += n - of_head;
+                    self.bytes_written.set(self.bytes_written.get() + n as u64);
+                    continue;
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => written = Written::Blocked,
+                Err(e) => written = Written::Failed(e),
+            }
+            break;
+        }
+        out.bytes.extend_from_slice(&lent[at..]);
+        if matches!(written, Written::All) {
+            written = flushed(&mut stream, written);
+        }
+        self.put_stream(stream);
+        self.after_write(lp, out, &written);
+        written
+    }
+
+    #[inline]
+    pub(crate) fn take_out(&self, lp: &Loop) -> Box<Buffer> {
+        let out = self.state.borrow_mut().out.take();
+        out.unwrap_or_else(|| lp.pool.borrow_mut().take())
+    }
+
+    /// Appends to what is queued.
+    pub(crate) fn with_out<T>(&self, lp: &Loop, f: impl FnOnce(&mut Buffer) -> T) -> T {
+        let mut out = self.take_out(lp);
+        let result = f(&mut out);
+        self.state.borrow_mut().out = Some(out);
+        result
+    }
+
+    /// Every byte that the kernel has not taken.
+    pub(crate) fn send_buffer_len(&self) -> usize {
+        let state = self.state.borrow();
+        let out = state.out.as_ref().map_or(0, |out| out.unsent());
+        out + state.rare.as_ref().map_or(0, |rare| rare.ahead.len() + rare.pong.len())
+    }
+
+    /// Lets go of socket and buffers; they are dropped outside every borrow.
+    pub(crate) fn drop_socket(&self, lp: &Loop) {
+        let local = self.local_addr(lp);
+        let taken = {
+            let mut state = self.state.borrow_mut();
+            if let Some(local) = local {
+                state.rare().local = Some(local);
+            }
+            let attempt = state.rare.as_mut().and_then(|rare| rare.dialer.as_mut());
+            let attempt = attempt.and_then(|dialer| dialer.attempt.take());
+            (state.stream.take(), state.out.take(), state.rest.take(), attempt)
+        };
+        let (_stream, out, rest, _attempt) = taken;
+        for buffer in [out, rest].into_iter().flatten() {
+            lp.pool.borrow_mut().put(buffer);
+        }
+        self.clear(
+            flag::BLOCKED
+                | flag::CHOKED
+                | flag::FULL
+                | flag::PARKED
+                | flag::EOF
+                | flag::HELD
+                | flag::SHUT
+                | flag::SHUT_DONE
+                | flag::JUDGE,
+        );
+        lp.set_alarm(&self.alarm, self.key, None);
+    }
+
+    // ------------------------------------------------------------------ addresses
+
+    pub(crate) fn set_remote(&self, remote: Option<SocketAddr>) {
+        match remote {
+            Some(SocketAddr::V4(v4)) => {
+                self.remote_v4.set(u64::from(u32::from(*v4.ip())) << 16 | u64::from(v4.port()));
+            }
+            _ => {
+                self.remote_v4.set(0);
+                if remote.is_some() || self.state.borrow().rare.is_some() {
+                    self.with_rare(|rare| rare.remote = remote);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn remote_addr(&self) -> Option<SocketAddr> {
+        match self.remote_v4.get() {
+            0 => self.peek_rare(|rare| rare.remote).flatten(),
+            v4 => {
+                let ip = Ipv4Addr::from((v4 >> 16) as u32);
+                Some(SocketAddr::V4(SocketAddrV4::new(ip, v4 as u16)))
+            }
+        }
+    }
+
+    pub(crate) fn local_addr(&self, _lp: &Loop) -> Option<SocketAddr> {
+        let state = self.state.borrow();
+        match &state.stream {
+            Some(stream) => stream.local_addr(),
+            None => state.rare.as_ref().and_then(|rare| rare.local),
+        }
+    }
+
+    /// For messages and for printing: where the peer is, or was to be.
+    pub(crate) fn peer_text(&self) -> String {
+        if let Some(remote) = self.remote_addr() {
+            return remote.to_string();
+        }
+        let state = self.state.borrow();
+        let Some(rare) = state.rare.as_deref() else { return String::new() };
+        match (&rare.unix_path, &rare.dialer) {
+            (Some(path), _) => path.clone(),
+            (None, Some(dialer)) => dialer.target_text(),
+            (None, None) => String::new(),
+        }
+    }
+}
+
+/// What TLS still holds counts as waiting too.
+fn flushed(stream: &mut Stream, so_far: Written) -> Written {
+    if !stream.is_tls() {
+        return so_far;
+    }
+    match stream.flush_transport() {
+        Ok(true) => so_far,
+        Ok(false) => Written::Blocked,
+        Err(e) => Written::Failed(e),
+    }
+}
+
+/// Moves what waits to the front once the sent part outgrows it, so that a buffer that never empties does not grow for ever.
+fn compact(out: &mut Buffer) {
+    if out.start > out.unsent() {
+        out.bytes.drain(..out.start);
+        out.start = 0;
+    }
+}

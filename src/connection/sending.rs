@@ -1,0 +1,380 @@
+//! `send` and its kin: encode into the out-buffer, leave with the turn.
+use super::core::{Core, Stage, WRITE_AT_ONCE, Written, flag};
+use super::failure::write_failed;
+use super::slot::Slot;
+use super::Role;
+use crate::events::Loop;
+use crate::protocols::Notes;
+use crate::{Context, ErrorCode, Farewell, Protocol, Sent, Violation};
+use std::rc::Rc;
+
+/// What stands in the way of sending into the session that is on.
+const ELSEWHERE: u32 = flag::HELD | flag::AGAIN | flag::SHUT | flag::SHUT_DONE;
+
+impl Notes {
+    /// Nothing was noted.
+    #[inline(always)]
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.answers.is_empty()
+            && self.hold.is_none()
+            && self.deadline.is_none()
+            && self.event.is_none()
+            && self.refusal.is_none()
+            && !self.close
+    }
+}
+
+impl<P: Protocol, R: Role> Slot<P, R> {
+    #[inline]
+    pub(crate) fn send(self: &Rc<Self>, lp: &Rc<Loop>, message: P::Outgoing<'_>) -> Sent {
+        if self.core.stage() != Stage::Open || self.core.has(ELSEWHERE) {
+            return self.send_elsewhere(lp, |protocol, out, cx| protocol.encode(message, out, cx));
+        }
+        let Ok(mut guard) = self.protocol.try_borrow_mut() else { return Sent::Dropped };
+        let Some(protocol) = guard.as_mut() else { return Sent::Dropped };
+        let settings = self.core.settings();
+        let limit = settings.limits.send_buffer_bytes;
+        let mut out = self.core.take_out(lp);
+        if out.unsent() >= limit {
+            self.core.state.borrow_mut().out = Some(out);
+            drop(guard);
+            if !self.make_room(lp, limit) {
+                return Sent::Dropped;
+            }
+            return self.send(lp, message);
+        }
+        let before = out.bytes.len();
+        let mut notes = Notes::default();
+        let mut cx = Context { notes: &mut notes, scene: settings.scene(lp) };
+        let encoded = protocol.encode_split(message, &mut out.bytes, &mut cx);
+        drop(guard);
+        if encoded.is_err() {
+            out.bytes.truncate(before);
+        }
+        let unsent = out.unsent();
+        self.core.state.borrow_mut().out = Some(out);
+        match encoded {
+            Ok(None) => {}
+            Ok(Some(lent)) => {
+                let written = self.core.write_lent(lp, &lent);
+                self.judge_write(lp, written);
+            }
+            Err(violation) => return self.unencodable(lp, violation),
+        }
+        if !notes.is_quiet() {
+            self.apply(lp, notes);
+        }
+        self.appended(lp, unsent, limit)
+    }
+
+    /// The same for whatever appends bytes: `send_raw`, a ping, a plain message from elsewhere.
+    pub(crate) fn send_by(
+        self: &Rc<Self>,
+        lp: &Rc<Loop>,
+        encode: impl FnOnce(&mut P, &mut Vec<u8>, &mut Context) -> Result<(), Violation>,
+    ) -> Sent {
+        if self.core.stage() != Stage::Open || self.core.has(ELSEWHERE) {
+            return self.send_elsewhere(lp, encode);
+        }
+        let limit = self.core.settings().limits.send_buffer_bytes;
+        if self.protocol.try_borrow_mut().is_err() || !self.make_room(lp, limit) {
+            return Sent::Dropped;
+        }
+        self.append(lp, limit, encode)
+    }
+
+    /// A control frame: it goes out although the buffer is full.
+    pub(crate) fn send_control(
+        self: &Rc<Self>,
+        lp: &Rc<Loop>,
+        encode: impl FnOnce(&mut P, &mut Vec<u8>, &mut Context) -> Result<(), Violation>,
+    ) -> Sent {
+        if self.core.stage() != Stage::Open || self.core.has(ELSEWHERE) {
+            return Sent::Dropped;
+        }
+        self.append(lp, usize::MAX, encode)
+    }
+
+    fn append(
+        self: &Rc<Self>,
+        lp: &Rc<Loop>,
+        limit: usize,
+        encode: impl FnOnce(&mut P, &mut Vec<u8>, &mut Context) -> Result<(), Violation>,
+    ) -> Sent {
+        let mut out = self.core.take_out(lp);
+        let before = out.bytes.len();
+        let asked = self.ask(lp, Farewell::Asked, |protocol, cx| {
+            encode(protocol, &mut out.bytes, cx)
+        });
+        let failed = !matches!(asked, Some((Ok(()), _)));
+        if failed {
+            out.bytes.truncate(before);
+        }
+        let unsent = out.unsent();
+        self.core.state.borrow_mut().out = Some(out);
+        match asked {
+            None => return Sent::Dropped,
+            Some((Err(violation), _)) => return self.unencodable(lp, violation),
+            Some((Ok(()), notes)) => {
+                if !notes.is_quiet() {
+                    self.apply(lp, notes);
+                }
+            }
+        }
+        self.appended(lp, unsent, limit)
+    }
+
+    /// Bytes stand behind the others: they leave with the turn, or at once if there are many.
+    #[inline]
+    fn appended(self: &Rc<Self>, lp: &Rc<Loop>, unsent: usize, limit: usize) -> Sent {
+        if unsent >= WRITE_AT_ONCE || unsent >= limit {
+            return self.appended_much(lp, limit);
+        }
+        self.core.mark_dirty(lp);
+        if self.core.has(flag::BLOCKED) { Sent::Buffered } else { Sent::Flushed }
+    }
+
+    #[cold]
+    fn appended_much(self: &Rc<Self>, lp: &Rc<Loop>, limit: usize) -> Sent {
+        if !self.core.has(flag::BLOCKED) {
+            let written = self.core.write_out(lp);
+            self.judge_write(lp, written);
+        }
+        self.note_full(lp, limit);
+        self.core.mark_dirty(lp);
+        if self.core.has(flag::BLOCKED) { Sent::Buffered } else { Sent::Flushed }
+    }
+
+    /// Whether a message may be taken. Judged after a write was tried.
+    fn make_room(self: &Rc<Self>, lp: &Rc<Loop>, limit: usize) -> bool {
+        if self.core.send_buffer_len() < limit {
+            return true;
+        }
+        if !self.core.has(flag::BLOCKED) {
+            let written = self.core.write_out(lp);
+            self.judge_write(lp, written);
+        }
+        if self.core.stage() != Stage::Open {
+            return false;
+        }
+        if self.core.send_buffer_len() < limit {
+            return true;
+        }
+        self.core.dropped_full(lp);
+        false
+    }
+
+    /// The buffer has reached its limit: told once, until it has been empty again.
+    fn note_full(&self, lp: &Loop, limit: usize) {
+        if self.core.stage() != Stage::Open || self.core.send_buffer_len() < limit {
+            return;
+        }
+        if self.core.has(flag::BACKPRESSURE) {
+            self.core.set(flag::CHOKED);
+        }
+        if !self.core.has(flag::FULL) {
+            self.core.queue(lp, flag::FULL | flag::ON_FULL);
+        }
+    }
+
+    /// Writing inside `send`: a dead peer is told later.
+    fn judge_write(self: &Rc<Self>, lp: &Rc<Loop>, written: Written) {
+        if let Written::Failed(e) = written {
+            self.core.fail(lp, ErrorCode::SendFail, write_failed(e));
+        }
+    }
+
+    #[cold]
+    fn unencodable(&self, lp: &Loop, violation: Violation) -> Sent {
+        self.core.dropped_unencodable(lp, violation.to_string());
+        Sent::Dropped
+    }
+
+    /// No session, or not yet: the message waits for the one to come, already encoded by that one's protocol.
+    #[cold]
+    fn send_elsewhere(
+        self: &Rc<Self>,
+        lp: &Rc<Loop>,
+        encode: impl FnOnce(&mut P, &mut Vec<u8>, &mut Context) -> Result<(), Violation>,
+    ) -> Sent {
+        let core = &self.core;
+        let held = core.stage() == Stage::Open && core.has(flag::HELD);
+        let ahead = core.stage() < Stage::Open || core.has(flag::AGAIN);
+        if !(held || (ahead && core.is_client())) || core.stage() == Stage::Gone {
+            return Sent::Dropped;
+        }
+        let settings = core.settings();
+        if core.send_buffer_len() >= settings.limits.send_buffer_bytes {
+            core.dropped_full(lp);
+            return Sent::Dropped;
+        }
+        let mut bytes = Vec::new();
+        let encoded = if held && !core.has(flag::AGAIN) {
+            match self.ask(lp, Farewell::Asked, |protocol, cx| encode(protocol, &mut bytes, cx)) {
+                Some((encoded, _)) => encoded,
+                None => return Sent::Dropped,
+            }
+        } else {
+            let Some(client) = &self.client else { return Sent::Dropped };
+            let Ok(mut next) = client.next.try_borrow_mut() else { return Sent::Dropped };
+            let taken = next.take();
+            drop(next);
+            let mut protocol = taken.unwrap_or_else(|| self.make(client));
+            let mut notes = Notes::default();
+            let mut cx = Context { notes: &mut notes, scene: settings.scene(lp) };
+            let encoded = encode(&mut protocol, &mut bytes, &mut cx);
+            client.next.replace(Some(protocol));
+            encoded
+        };
+        if let Err(violation) = encoded {
+            return self.unencodable(lp, violation);
+        }
+        core.with_rare(|rare| {
+            rare.ahead.extend_from_slice(&bytes);
+            rare.ahead_messages += 1;
+        });
+        let limit = settings.limits.send_buffer_bytes;
+        if core.send_buffer_len() >= limit && !core.has(flag::FULL) {
+            core.queue(lp, flag::FULL | flag::ON_FULL);
+        }
+        Sent::Buffered
+    }
+
+    // ------------------------------------------------------------------ writing
+
+    /// Writes what is queued, and goes on with whatever waited for that.
+    pub(crate) fn flush(self: &Rc<Self>, lp: &Rc<Loop>) {
+        loop {
+            match self.core.write_out(lp) {
+                Written::All => {
+                    if !self.all_left(lp) {
+                        break;
+                    }
+                }
+                Written::Blocked => {
+                    self.some_left(lp);
+                    break;
+                }
+                Written::Failed(e) => {
+                    self.flush_failed(lp, e);
+                    break;
+                }
+            }
+        }
+        if self.core.has(flag::WATCH_INPUT) {
+            self.core.ping_may_have_left(lp);
+        }
+        if self.core.stage().is_closing() || self.core.has(flag::SHUT) {
+            self.advance(lp);
+        }
+    }
+
+    /// Nothing waits any more. True: something new was appended.
+    fn all_left(self: &Rc<Self>, lp: &Rc<Loop>) -> bool {
+        let core = &self.core;
+        if core.take(flag::FULL) {
+            core.queue(lp, flag::ON_DRAINED);
+        }
+        let more = core.append_pong(lp);
+        if core.has(flag::CHOKED) {
+            self.unchoke(lp);
+        }
+        if core.stage() == Stage::Open && !core.has(flag::SHUT_DONE) {
+            let mut piece = Vec::new();
+            let asked = self.ask(lp, Farewell::Asked, |protocol, cx| {
+                protocol.on_writable(&mut piece, cx)
+            });
+            if !piece.is_empty() {
+                core.with_out(lp, |out| out.bytes.append(&mut piece));
+                return true;
+            }
+            if let Some((Err(violation), _)) = asked {
+                self.violated(lp, violation, None);
+            }
+        }
+        more
+    }
+
+    fn some_left(self: &Rc<Self>, lp: &Rc<Loop>) {
+        self.core.append_pong(lp);
+        if self.core.has(flag::CHOKED) {
+            let settings = self.core.settings();
+            let waiting = self.core.peek_rare(|rare| rare.answers_waiting).unwrap_or(0);
+            if waiting <= settings.limits.waiting_answers_bytes
+                && self.core.send_buffer_len() <= settings.limits.send_buffer_bytes / 2
+            {
+                self.unchoke(lp);
+            }
+        }
+    }
+
+    /// Half of the buffer has left: its connection is served again.
+    fn unchoke(&self, lp: &Loop) {
+        self.core.clear(flag::CHOKED);
+        self.core.hearing_again(lp);
+        self.core.set(flag::REARM);
+        self.core.list_again(lp);
+    }
+}
+
+impl Core {
+    /// An answer of the protocol's own, ahead of what the program sends next. It does not count against the limit.
+    pub(crate) fn answer(&self, lp: &Loop, answer: &[u8], is_pong: bool) {
+        let limit = self.settings().limits.waiting_answers_bytes;
+        if self.has(flag::BLOCKED) {
+            if is_pong {
+                self.with_rare(|rare| {
+                    rare.pong.clear();
+                    rare.pong.extend_from_slice(answer);
+                });
+                return;
+            }
+            let waiting = self.with_rare(|rare| {
+                rare.answers_waiting += answer.len();
+                rare.answers_waiting
+            });
+            if waiting >= limit {
+                self.set(flag::CHOKED);
+            }
+        }
+        let unsent = self.with_out(lp, |out| {
+            out.bytes.extend_from_slice(answer);
+            out.unsent()
+        });
+        self.mark_dirty(lp);
+        if unsent >= WRITE_AT_ONCE && !self.has(flag::BLOCKED) {
+            // A failure is found again by the write at the end of the turn.
+            let _ = self.write_out(lp);
+        }
+    }
+
+    /// The pong that waited for a full socket.
+    fn append_pong(&self, lp: &Loop) -> bool {
+        let pong = {
+            let mut state = self.state.borrow_mut();
+            match state.rare.as_deref_mut() {
+                Some(rare) => {
+                    rare.answers_waiting = 0;
+                    std::mem::take(&mut rare.pong)
+                }
+                None => return false,
+            }
+        };
+        if pong.is_empty() {
+            return false;
+        }
+        self.with_out(lp, |out| out.bytes.extend_from_slice(&pong));
+        true
+    }
+
+    /// What was sent ahead of the session leaves with it.
+    pub(crate) fn release_ahead(&self, lp: &Loop) {
+        let Some(true) = self.peek_rare(|rare| rare.ahead_messages > 0) else { return };
+        let ahead = self.with_rare(|rare| {
+            rare.ahead_messages = 0;
+            std::mem::take(&mut rare.ahead)
+        });
+        self.with_out(lp, |out| out.bytes.extend_from_slice(&ahead));
+        self.mark_dirty(lp);
+    }
+}

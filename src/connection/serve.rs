@@ -1,0 +1,490 @@
+//! A connection's own part of a turn: read, divide, deliver, write; within its budget.
+use super::Role;
+use super::core::{Core, Stage, flag};
+use super::slot::Slot;
+use crate::events::{Buffer, Loop, RECEIVE_BYTES};
+use crate::protocols::Notes;
+use crate::transport::Stream;
+use crate::{Context, ErrorCode, Failure, FailureKind, Farewell, Input, Phase, Protocol, Violation};
+use std::io;
+use std::mem;
+use std::rc::Rc;
+
+/// Receives that one connection may do in a turn; what is left goes on the ready list, so that one loud peer starves nobody.
+const RECEIVES_A_TURN: u32 = 8;
+/// An incomplete package up to here is moved back to the loop's own buffer, where a whole receive fits behind it.
+const MOVED_BYTES: usize = 16 << 10;
+/// Room for the next receive of a package read in place.
+const FIRST_ROOM: usize = 4 << 10;
+
+/// What ends a batch of messages, or changes it.
+const LOOK_UP: u32 =
+    flag::RELOAD | flag::PAUSED | flag::CHOKED | flag::UPGRADED | flag::EVENTS | flag::AGAIN;
+
+/// What an incomplete package waits for.
+#[derive(Clone, Copy, Default)]
+struct Awaited {
+    want: Option<usize>,
+    /// The protocol is not asked before `want` bytes are there.
+    wait: bool,
+}
+
+/// How a receive ended.
+enum Received {
+    More,
+    /// Less than there was room for: the socket held no more then.
+    Short,
+    /// It would block.
+    Empty,
+    Eof,
+    Failed(io::Error),
+}
+
+impl<P: Protocol, R: Role> Slot<P, R> {
+    /// Reads and delivers. `closed`: the poller saw the peer's end, so no further edge will come.
+    pub(crate) fn serve(self: &Rc<Self>, lp: &Rc<Loop>, closed: bool) {
+        let core = &self.core;
+        core.set(flag::SERVING);
+        let mut budget = RECEIVES_A_TURN;
+        self.serve_rest(lp);
+        while self.may_read() {
+            if budget == 0 {
+                core.list_again(lp);
+                break;
+            }
+            budget -= 1;
+            match self.receive(lp) {
+                Received::More => {}
+                // A short read may end the loop only where no end was seen: data and FIN can come in one event.
+                Received::Short if closed => {}
+                Received::Short | Received::Empty => break,
+                Received::Eof => {
+                    self.peer_ended(lp);
+                    break;
+                }
+                Received::Failed(e) => {
+                    self.receive_failed(lp, e);
+                    break;
+                }
+            }
+        }
+        if core.has(flag::JUDGE) {
+            core.judge_silence(lp);
+            lp.after_callback();
+        }
+        core.clear(flag::SERVING);
+    }
+
+    /// The end of this connection's part: what it was told to send leaves.
+    pub(crate) fn end_of_part(self: &Rc<Self>, lp: &Rc<Loop>) {
+        let core = &self.core;
+        if core.stage().is_session() {
+            if !core.has(flag::BLOCKED) || core.has(flag::SHUT) || core.stage() != Stage::Open {
+                self.flush(lp);
+            }
+            lp.after_callback();
+        }
+        if core.has(flag::REARM) {
+            core.rearm(lp);
+        }
+    }
+
+    fn may_read(&self) -> bool {
+        let core = &self.core;
+        if !core.stage().is_session() || core.has(flag::EOF) {
+            return false;
+        }
+        core.stage() != Stage::Open || !core.has(flag::PAUSED | flag::CHOKED)
+    }
+
+    /// Whole packages that were read before a pause.
+    fn serve_rest(self: &Rc<Self>, lp: &Rc<Loop>) {
+        if !self.core.has(flag::PARKED) || !self.may_read() {
+            return;
+        }
+        self.core.clear(flag::PARKED);
+        let rest = self.core.state.borrow_mut().rest.take();
+        let Some(mut rest) = rest else { return };
+        let mut awaited = Awaited { want: rest.want, wait: rest.wait };
+        let filled = rest.filled;
+        let done = self.process(lp, &mut rest.bytes[..filled], &mut awaited);
+        self.keep(lp, rest, done, awaited);
+    }
+
+    /// One receive, and what follows from it.
+    fn receive(self: &Rc<Self>, lp: &Rc<Loop>) -> Received {
+        let (stream, rest) = {
+            let mut state = self.core.state.borrow_mut();
+            (state.stream.take(), state.rest.take())
+        };
+        let Some(mut stream) = stream else {
+            self.core.state.borrow_mut().rest = rest;
+            return Received::Empty;
+        };
+        match rest {
+            Some(rest) if !fits(&rest) => self.receive_in_place(lp, stream, rest),
+            rest => {
+                let mut buffer = lp.take_receive();
+                let (filled, mut awaited) = moved_back(lp, rest, &mut buffer);
+                let read = stream.read(&mut buffer[filled..]);
+                let drained = stream.drained();
+                self.core.put_stream(stream);
+                let n = match self.judge_read(lp, read) {
+                    Ok(n) => n,
+                    Err(ended) => {
+                        self.core.keep_rest(lp, &buffer[..filled], awaited);
+                        lp.put_receive(buffer);
+                        return ended;
+                    }
+                };
+                let filled = filled + n;
+                let done = self.process(lp, &mut buffer[..filled], &mut awaited);
+                if done < filled {
+                    self.keep_slice(lp, &buffer[done..filled], awaited);
+                }
+                lp.put_receive(buffer);
+                if drained { Received::Short } else { Received::More }
+            }
+        }
+    }
+
+    /// A large package grows where it is kept, by what has arrived, never by what was declared alone.
+    fn receive_in_place(
+        self: &Rc<Self>,
+        lp: &Rc<Loop>,
+        mut stream: Stream,
+        mut rest: Box<Buffer>,
+    ) -> Received {
+        let filled = rest.filled;
+        if rest.bytes.len() < filled + FIRST_ROOM / 4 {
+            let room = grown(filled, rest.want);
+            rest.bytes.resize(room, 0);
+        }
+        let read = stream.read(&mut rest.bytes[filled..]);
+        let drained = stream.drained();
+        self.core.put_stream(stream);
+        let n = match self.judge_read(lp, read) {
+            Ok(n) => n,
+            Err(ended) => {
+                self.core.state.borrow_mut().rest = Some(rest);
+                return ended;
+            }
+        };
+        rest.filled += n;
+        let mut awaited = Awaited { want: rest.want, wait: rest.wait };
+        let filled = rest.filled;
+        let done = self.process(lp, &mut rest.bytes[..filled], &mut awaited);
+        self.keep(lp, rest, done, awaited);
+        if drained { Received::Short } else { Received::More }
+    }
+
+    fn judge_read(&self, lp: &Loop, read: io::Result<usize>) -> Result<usize, Received> {
+        match read {
+            Ok(0) => Err(Received::Eof),
+            Ok(n) => {
+                self.core.bytes_read.set(self.core.bytes_read.get() + n as u64);
+                if self.core.has(flag::WATCH_INPUT) {
+                    self.core.heard(lp);
+                }
+                Ok(n)
+            }
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Err(Received::Empty),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => Err(Received::More),
+            Err(e) => Err(Received::Failed(e)),
+        }
+    }
+
+    /// Keeps what is left of a buffer that is owned.
+    fn keep(&self, lp: &Rc<Loop>, mut rest: Box<Buffer>, done: usize, awaited: Awaited) {
+        if done == 0 && !self.core.has(flag::UPGRADED) && self.core.stage().is_session() {
+            rest.want = awaited.want;
+            rest.wait = awaited.wait;
+            rest.moved_at = lp.now_ms();
+            self.core.state.borrow_mut().rest = Some(rest);
+            self.core.set(flag::REARM);
+            return;
+        }
+        if done < rest.filled {
+            self.keep_slice(lp, &rest.bytes[done..rest.filled], awaited);
+        }
+        lp.pool.borrow_mut().put(rest);
+    }
+
+    fn keep_slice(&self, lp: &Rc<Loop>, left: &[u8], awaited: Awaited) {
+        if self.core.has(flag::UPGRADED) {
+            self.hand_over(lp, left);
+        } else if self.core.stage().is_session() {
+            self.core.keep_rest(lp, left, awaited);
+        }
+    }
+
+    // ------------------------------------------------------------------ packages
+
+    /// Divides bytes into packages and delivers them. How many bytes are done with.
+    fn process(
+        self: &Rc<Self>,
+        lp: &Rc<Loop>,
+        buffer: &mut [u8],
+        awaited: &mut Awaited,
+    ) -> usize {
+        if !matches!(self.core.stage(), Stage::Open | Stage::Farewell) {
+            return buffer.len();
+        }
+        let whole = buffer.len();
+        let settings = self.core.settings();
+        let mut scratch = lp.take_scratch();
+        let mut callbacks = self.callbacks();
+        let mut notes = Notes::default();
+        let mut cx = Context { notes: &mut notes, scene: settings.scene(lp) };
+        let con = self.handle();
+        let mut at = 0;
+        while at < whole {
+            scratch.clear();
+            let step = {
+                let Ok(mut guard) = self.protocol.try_borrow_mut() else { break };
+                let Some(protocol) = guard.as_mut() else { break };
+                first_package(protocol, &mut buffer[at..], &mut scratch, awaited, &mut cx)
+            };
+            let message = match step {
+                Ok(Some((length, message))) => {
+                    at += length;
+                    message
+                }
+                Ok(None) => break,
+                Err(violation) => {
+                    let mut noted = mem::take(cx.notes);
+                    self.apply_quietly(lp, &mut noted);
+                    self.violated(lp, violation, noted.refusal);
+                    at = whole;
+                    break;
+                }
+            };
+            if let (Some(message), Stage::Open) = (message, self.core.stage()) {
+                if let Some(f) = &callbacks.message {
+                    let settled = lp.call(|| f.borrow_mut().call(con, message));
+                    self.settle(lp, settled);
+                }
+            }
+            if !cx.notes.is_quiet() {
+                self.apply(lp, mem::take(cx.notes));
+            }
+            if self.core.has(LOOK_UP) || lp.has_queued() || self.core.stage() != Stage::Open {
+                lp.after_callback();
+                if !self.goes_on() {
+                    // What is left is parked: nothing will announce it again.
+                    self.core.set(flag::PARKED);
+                    break;
+                }
+                if self.core.take(flag::RELOAD) {
+                    callbacks = self.callbacks();
+                }
+            }
+        }
+        drop(callbacks);
+        lp.put_scratch(scratch);
+        let counts = matches!(self.core.stage(), Stage::Open | Stage::Farewell);
+        if counts || self.core.has(flag::UPGRADED) { at } else { whole }
+    }
+
+    /// Whether the rest of a batch may be delivered.
+    fn goes_on(&self) -> bool {
+        match self.core.stage() {
+            Stage::Open => !self.core.has(flag::PAUSED | flag::CHOKED | flag::UPGRADED),
+            // Framed on, so that the peer's farewell is found.
+            Stage::Farewell => true,
+            _ => false,
+        }
+    }
+
+    // ------------------------------------------------------------------ the peer's end
+
+    /// The peer will send no more.
+    fn peer_ended(self: &Rc<Self>, lp: &Rc<Loop>) {
+        let core = &self.core;
+        core.set(flag::EOF);
+        match core.stage() {
+            Stage::Open => self.eof_in_session(lp),
+            Stage::Farewell | Stage::Flushing => {
+                core.set_stage(Stage::Flushing);
+                self.advance(lp);
+            }
+            Stage::Lingering => self.end(lp),
+            _ => {}
+        }
+    }
+
+    pub(crate) fn eof_in_session(self: &Rc<Self>, lp: &Rc<Loop>) {
+        let core = &self.core;
+        let rest = core.state.borrow_mut().rest.take();
+        let mut rest = rest.unwrap_or_else(|| lp.pool.borrow_mut().take());
+        let filled = rest.filled;
+        let mut scratch = lp.take_scratch();
+        scratch.clear();
+        self.ask_eof(lp, &mut rest.bytes[..filled], &mut scratch);
+        lp.put_scratch(scratch);
+        lp.pool.borrow_mut().put(rest);
+        if core.stage() != Stage::Open {
+            return;
+        }
+        if core.has(flag::HELD) {
+            let violation = Violation::new("the peer closed before the handshake was complete");
+            self.violated(lp, violation, None);
+        } else if core.has(flag::HALF_OPEN) {
+            core.queue(lp, flag::ON_END);
+            lp.after_callback();
+        } else {
+            self.close_flushing(lp);
+        }
+    }
+
+    /// The message borrows both buffers, never the protocol; it is delivered where that borrow has ended.
+    fn ask_eof(self: &Rc<Self>, lp: &Rc<Loop>, rest: &mut [u8], scratch: &mut Vec<u8>) {
+        let asked =
+            self.ask(lp, Farewell::Asked, |protocol, cx| protocol.on_eof(rest, scratch, cx));
+        match asked {
+            Some((Ok(message), notes)) => {
+                if let (Some(message), Some(f)) = (message, &self.callbacks().message) {
+                    let con = self.handle();
+                    let settled = lp.call(|| f.borrow_mut().call(con, message));
+                    self.settle(lp, settled);
+                }
+                self.apply(lp, notes);
+                lp.after_callback();
+            }
+            Some((Err(violation), mut notes)) => {
+                self.apply_quietly(lp, &mut notes);
+                self.violated(lp, violation, notes.refusal);
+            }
+            None => {}
+        }
+    }
+
+    fn receive_failed(self: &Rc<Self>, lp: &Rc<Loop>, e: io::Error) {
+        let core = &self.core;
+        if core.stage() != Stage::Open {
+            self.end(lp);
+            return;
+        }
+        if core.has(flag::HELD) {
+            let reason = format!("the connection broke inside the handshake: {e}");
+            let failure = Failure::new(FailureKind::Handshake, Phase::Handshake, reason);
+            let code = if R::ACCEPTED { ErrorCode::SessionFail } else { ErrorCode::ConnectFail };
+            core.fail(lp, code, failure.with_io(e));
+            return;
+        }
+        match e.kind() {
+            io::ErrorKind::UnexpectedEof => {
+                let reason = "the peer's end came without TLS's close_notify: it may be cut off";
+                let failure = Failure::new(FailureKind::Truncated, Phase::Session, reason);
+                core.fail(lp, ErrorCode::SessionFail, failure.with_io(e));
+            }
+            io::ErrorKind::InvalidData => {
+                let failure = Failure::new(FailureKind::Tls, Phase::Session, e.to_string());
+                core.fail(lp, ErrorCode::SessionFail, failure.with_io(e));
+            }
+            _ if core.send_buffer_len() > 0 => {
+                core.fail(lp, ErrorCode::SendFail, super::failure::write_failed(e));
+            }
+            _ => self.end(lp),
+        }
+    }
+}
+
+/// The first package and its message; `None`: it is not whole.
+#[inline(always)]
+fn first_package<'a, P: Protocol>(
+    protocol: &mut P,
+    buffer: &'a mut [u8],
+    scratch: &'a mut Vec<u8>,
+    awaited: &mut Awaited,
+    cx: &mut Context,
+) -> Result<Option<(usize, Option<P::Incoming<'a>>)>, Violation> {
+    let length = match *awaited {
+        Awaited { want: Some(want), wait: true } => want,
+        _ => match protocol.input(buffer, cx)? {
+            Input::Package(length) => {
+                judge_length::<P>(length, cx)?;
+                length
+            }
+            partial => {
+                let want = if let Input::PartialOf(want) = partial { Some(want) } else { None };
+                judge_length::<P>(want.unwrap_or(buffer.len()).max(1), cx)?;
+                *awaited = Awaited { want, wait: false };
+                return Ok(None);
+            }
+        },
+    };
+    if length > buffer.len() {
+        *awaited = Awaited { want: Some(length), wait: true };
+        return Ok(None);
+    }
+    *awaited = Awaited::default();
+    let message = protocol.decode(&mut buffer[..length], scratch, cx)?;
+    Ok(Some((length, message)))
+}
+
+/// A package above the limit is refused on its declared length.
+#[inline(always)]
+fn judge_length<P: Protocol>(length: usize, cx: &Context) -> Result<(), Violation> {
+    if length == 0 {
+        return Err(Violation::new("the protocol found a package of no bytes"));
+    }
+    if !P::JUDGES_LENGTH && length > cx.limits().message_bytes {
+        return Err(too_long(length, cx.limits().message_bytes));
+    }
+    Ok(())
+}
+
+#[cold]
+fn too_long(length: usize, limit: usize) -> Violation {
+    Violation::new(format!(
+        "a package of {length} bytes is above the limit of {limit} (Limits::message_bytes)"
+    ))
+}
+
+/// Whether an incomplete package goes back to the loop's buffer for the next receive.
+fn fits(rest: &Buffer) -> bool {
+    rest.filled <= MOVED_BYTES && rest.want.is_none_or(|want| want <= RECEIVE_BYTES)
+}
+
+fn moved_back(lp: &Loop, rest: Option<Box<Buffer>>, buffer: &mut [u8]) -> (usize, Awaited) {
+    let Some(rest) = rest else { return (0, Awaited::default()) };
+    let filled = rest.filled;
+    buffer[..filled].copy_from_slice(&rest.bytes[..filled]);
+    let awaited = Awaited { want: rest.want, wait: rest.wait };
+    lp.pool.borrow_mut().put(rest);
+    (filled, awaited)
+}
+
+/// The room for a package of which so much has arrived.
+fn grown(filled: usize, want: Option<usize>) -> usize {
+    let by_arrival = match filled {
+        0..=1024 => FIRST_ROOM,
+        1025..=32768 => 4 * filled,
+        _ => 16 * filled,
+    };
+    // At least one receive more, also where the package is nearly whole and others follow.
+    let least = filled + FIRST_ROOM;
+    want.map_or(by_arrival, |want| want.min(by_arrival)).max(least)
+}
+
+impl Core {
+    fn keep_rest(&self, lp: &Loop, left: &[u8], awaited: Awaited) {
+        if left.is_empty() {
+            return;
+        }
+        let mut rest = lp.pool.borrow_mut().take();
+        rest.bytes.extend_from_slice(left);
+        rest.filled = left.len();
+        rest.want = awaited.want;
+        rest.wait = awaited.wait;
+        rest.moved_at = lp.now_ms();
+        self.state.borrow_mut().rest = Some(rest);
+        self.set(flag::REARM);
+    }
+
+    /// Received and not yet delivered.
+    pub(crate) fn recv_buffer_len(&self) -> usize {
+        self.state.borrow().rest.as_ref().map_or(0, |rest| rest.filled)
+    }
+}

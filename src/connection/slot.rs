@@ -1,0 +1,491 @@
+//! A connection in its place on the loop: the protocol, the callbacks, and what happens between them.
+use super::callbacks::{Callbacks, Shared};
+use super::core::{Core, Stage, flag};
+use super::dial::Step;
+use super::{Connection, Role};
+use crate::error::CallbackError;
+use crate::events::{Ending, Endpoint, Loop, Readiness, ResolveError, Settled};
+use crate::protocols::{Event, Notes};
+use crate::transport::tls::default_client;
+use crate::transport::{Stream, TlsFailure};
+use crate::{
+    Context, ErrorCode, Failure, FailureKind, Farewell, Payload, Phase, Protocol, Sent, Verdict,
+};
+use std::any::Any;
+use std::cell::RefCell;
+use std::mem;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+pub(crate) struct Slot<P: Protocol, R: Role> {
+    pub(crate) core: Core,
+    /// Of the session that is on; borrowed only while one of its methods runs.
+    pub(crate) protocol: RefCell<Option<P>>,
+    pub(crate) callbacks: Shared<P, R>,
+    pub(crate) client: Option<Box<ClientSide<P>>>,
+}
+
+/// What a client needs for its next session.
+pub(crate) struct ClientSide<P> {
+    pub(crate) make: Box<dyn Fn() -> P>,
+    /// Made ahead of its session, because something was sent before it.
+    pub(crate) next: RefCell<Option<P>>,
+    /// Tells a fresh value what its address says.
+    pub(crate) address: fn(&mut P, &Core),
+}
+
+impl<P: Protocol, R: Role> Slot<P, R> {
+    pub(crate) fn new(
+        core: Core,
+        protocol: Option<P>,
+        callbacks: Rc<Callbacks<P, R>>,
+        client: Option<Box<ClientSide<P>>>,
+    ) -> Self {
+        Slot {
+            core,
+            protocol: RefCell::new(protocol),
+            callbacks: RefCell::new(callbacks),
+            client,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn handle(&self) -> Connection<P, R> {
+        Connection::of(self.core.key)
+    }
+
+    pub(crate) fn callbacks(&self) -> Rc<Callbacks<P, R>> {
+        self.callbacks.borrow().clone()
+    }
+
+    // ------------------------------------------------------------------ the protocol
+
+    /// Runs one of the protocol's methods and hands its notes back. `None`: it runs already, or there is no session.
+    pub(crate) fn ask<T>(
+        &self,
+        lp: &Loop,
+        farewell: Farewell,
+        f: impl FnOnce(&mut P, &mut Context) -> T,
+    ) -> Option<(T, Notes)> {
+        let settings = self.core.settings();
+        let mut notes = Notes { farewell, ..Notes::default() };
+        let mut protocol = self.protocol.try_borrow_mut().ok()?;
+        let scene = settings.scene(lp);
+        let answer = f(protocol.as_mut()?, &mut Context { notes: &mut notes, scene });
+        Some((answer, notes))
+    }
+
+    /// Does what a protocol's method noted.
+    pub(crate) fn apply(self: &Rc<Self>, lp: &Rc<Loop>, mut notes: Notes) {
+        loop {
+            if !notes.answers.is_empty() {
+                let answers = mem::take(&mut notes.answers);
+                self.core.answer(lp, &answers, notes.answer_is_pong);
+            }
+            if let Some(deadline) = notes.deadline {
+                self.core.with_rare(|rare| rare.deadline = deadline);
+                self.core.set(flag::REARM);
+            }
+            match notes.hold {
+                Some(true) => self.core.set(flag::HELD | flag::REARM),
+                Some(false) => self.release(lp),
+                None => {}
+            }
+            if notes.close {
+                self.close_flushing(lp);
+            }
+            let Some(event) = notes.event.take() else { return };
+            self.deliver_event(lp, event);
+            if !self.core.stage().is_session() {
+                return;
+            }
+            let asked = self.ask(lp, Farewell::Asked, |protocol, cx| protocol.after_event(cx));
+            let Some((answer, noted)) = asked else { return };
+            notes = noted;
+            if let Err(violation) = answer {
+                self.apply_quietly(lp, &mut notes);
+                self.violated(lp, violation, None);
+                return;
+            }
+        }
+    }
+
+    /// Only what is for the peer: the session ends.
+    pub(crate) fn apply_quietly(&self, lp: &Loop, notes: &mut Notes) {
+        if !notes.answers.is_empty() {
+            let answers = mem::take(&mut notes.answers);
+            self.core.answer(lp, &answers, false);
+        }
+    }
+
+    /// The handshake is complete: what waited for it leaves.
+    fn release(self: &Rc<Self>, lp: &Rc<Loop>) {
+        if !self.core.take(flag::HELD) {
+            return;
+        }
+        self.core.release_ahead(lp);
+        self.core.with_dialer(|dialer| dialer.attempt = None);
+        self.core.begin_heartbeat(lp);
+        self.core.set(flag::REARM);
+    }
+
+    fn deliver_event(self: &Rc<Self>, lp: &Rc<Loop>, event: Event) {
+        let con = self.handle();
+        let callbacks = self.callbacks();
+        let theirs = callbacks.websocket.clone().unwrap_or_default();
+        let open = self.core.stage() == Stage::Open;
+        let settled = match &event {
+            Event::Upgrade(head) => match &theirs.upgrade {
+                Some(f) if open => lp.call(|| (f.borrow_mut())(con, &head.request())),
+                _ => Ok(()),
+            },
+            Event::Upgraded(head) => match &theirs.upgraded {
+                Some(f) if open => lp.call(|| (f.borrow_mut())(con, &head.request())),
+                _ => Ok(()),
+            },
+            Event::Opened(response) => match &theirs.opened {
+                Some(f) if open => lp.call(|| (f.borrow_mut())(con, response)),
+                _ => Ok(()),
+            },
+            Event::Ping(payload) => match &theirs.ping {
+                Some(f) if open => lp.call(|| (f.borrow_mut())(con, payload)),
+                _ => Ok(()),
+            },
+            Event::Pong { payload, of_heartbeat } => {
+                let now = lp.now();
+                self.core.with_heartbeat(|beat| beat.answered(now, payload, *of_heartbeat));
+                match &theirs.pong {
+                    Some(f) if open => lp.call(|| (f.borrow_mut())(con, payload)),
+                    _ => Ok(()),
+                }
+            }
+            Event::Closed { code, reason, .. } => {
+                self.peer_said_farewell(lp);
+                match &theirs.farewell {
+                    Some(f) if open => lp.call(|| (f.borrow_mut())(con, *code, reason)),
+                    _ => Ok(()),
+                }
+            }
+        };
+        self.settle(lp, settled);
+        lp.after_callback();
+    }
+
+    // ------------------------------------------------------------------ callbacks
+
+    /// A callback of this connection has returned.
+    #[inline]
+    pub(crate) fn settle(self: &Rc<Self>, lp: &Rc<Loop>, settled: Settled) {
+        if let Err(e) = settled {
+            self.callback_failed(lp, e);
+        }
+    }
+
+    #[cold]
+    fn callback_failed(self: &Rc<Self>, lp: &Rc<Loop>, e: CallbackError) {
+        let owner = self.core.settings().owner();
+        let verdict = owner.as_ref().and_then(|owner| owner.judge(lp, self.handle().any(), &e));
+        if verdict.is_none() {
+            let of = owner.map_or(String::new(), |owner| format!(" of worker {:?}", owner.name()));
+            log::error!("a callback of {:?}{of} failed: {e}", self.handle());
+        }
+        match verdict.unwrap_or(Verdict::Close) {
+            Verdict::Keep => {}
+            Verdict::Close => self.begin_close(lp, Farewell::CallbackFailed),
+            Verdict::StopWorker => lp.ask_stop(),
+        }
+    }
+
+    fn on_error(self: &Rc<Self>, lp: &Rc<Loop>, code: ErrorCode, failure: &Failure) {
+        let callbacks = self.callbacks();
+        match &callbacks.error {
+            Some(f) => {
+                let con = self.handle();
+                let settled = lp.call(|| (f.borrow_mut())(con, code, failure));
+                self.settle(lp, settled);
+            }
+            None if R::ACCEPTED => log::debug!("{:?}: {failure}", self.handle()),
+            None => log::warn!("{:?}: {failure}", self.handle()),
+        }
+    }
+
+    fn deliver(self: &Rc<Self>, lp: &Rc<Loop>, event: u32) {
+        let con = self.handle();
+        let callbacks = self.callbacks();
+        let settled = match event {
+            flag::ON_FULL => call_plain(lp, con, &callbacks.full),
+            flag::ON_DRAINED => call_plain(lp, con, &callbacks.drain),
+            flag::ON_END => call_plain(lp, con, &callbacks.end),
+            flag::ON_FAILED => return self.deliver_failures(lp),
+            flag::ON_CLOSED => return self.deliver_close(lp),
+            _ => Ok(()),
+        };
+        self.settle(lp, settled);
+    }
+
+    fn deliver_failures(self: &Rc<Self>, lp: &Rc<Loop>) {
+        if let Some(drops) = self.core.take_drops(lp) {
+            self.on_error(lp, ErrorCode::SendFail, &drops);
+            self.core.report_drops(lp);
+        }
+        let failure = self.core.with_rare(|rare| rare.failure.take());
+        if let Some(failure) = failure {
+            let (code, failure) = *failure;
+            self.on_error(lp, code, &failure);
+        }
+        if self.core.stage() == Stage::Failing {
+            self.core.set_stage(Stage::Ended);
+            self.core.queue(lp, flag::ON_CLOSED);
+        }
+    }
+
+    fn deliver_close(self: &Rc<Self>, lp: &Rc<Loop>) {
+        if self.core.stage() != Stage::Ended {
+            return;
+        }
+        let callbacks = self.callbacks();
+        if let Some(f) = &callbacks.close {
+            let con = self.handle();
+            if let Err(e) = lp.call(|| (f.borrow_mut())(con)) {
+                log::error!("on_close of {con:?} failed: {e}");
+            }
+        }
+        self.after_close(lp);
+    }
+
+    // ------------------------------------------------------------------ the opening
+
+    pub(crate) fn step(self: &Rc<Self>, lp: &Rc<Loop>, step: Step) {
+        match step {
+            Step::Pending => {}
+            Step::Failed(failure) => self.core.fail(lp, ErrorCode::ConnectFail, failure),
+            Step::Connected(stream, remote) => {
+                self.core.set_remote(remote);
+                match self.secured(stream) {
+                    Ok(stream) => {
+                        self.core.set_stage(Stage::Securing);
+                        self.core.put_stream(stream);
+                        self.secure(lp);
+                    }
+                    Err(failure) => self.core.fail(lp, ErrorCode::ConnectFail, failure),
+                }
+            }
+        }
+        self.core.rearm(lp);
+    }
+
+    /// The socket, in TLS where the address or the program asks for it.
+    fn secured(&self, stream: Stream) -> Result<Stream, Failure> {
+        let Some(dialer) = self.core.dialer() else { return Ok(stream) };
+        if !dialer.secure {
+            return Ok(stream);
+        }
+        let (tls, host) = (dialer.tls.clone(), dialer.address.host.clone());
+        drop(dialer);
+        let tls = match tls {
+            Some(tls) => tls,
+            None => default_client()
+                .map_err(|e| Failure::new(FailureKind::Tls, Phase::Tls, e.to_string()))?,
+        };
+        stream.over_tls_client(&tls, &host).map_err(tls_failed)
+    }
+
+    /// Goes on with TLS.
+    pub(crate) fn secure(self: &Rc<Self>, lp: &Rc<Loop>) {
+        let Some(mut stream) = self.core.take_stream() else { return };
+        let stands = stream.handshake();
+        self.core.put_stream(stream);
+        match stands {
+            Ok(true) => self.stands(lp),
+            Ok(false) => {}
+            Err(tls) if R::ACCEPTED => {
+                log::debug!("{:?}: TLS with the client failed: {}", self.handle(), tls.reason);
+                self.end_unborn(lp);
+            }
+            Err(tls) => self.core.fail(lp, ErrorCode::ConnectFail, tls_failed(tls)),
+        }
+    }
+
+    /// The transport stands: the session begins.
+    pub(crate) fn stands(self: &Rc<Self>, lp: &Rc<Loop>) {
+        let core = &self.core;
+        core.opened.set(lp.now_ms());
+        core.set_stage(Stage::Open);
+        core.set(flag::OPENED | flag::SERVING | flag::REARM);
+        if let Some(owner) = core.settings().owner() {
+            owner.began(core.id, core.key);
+        }
+        if let Some(client) = &self.client {
+            let next = client.next.take().unwrap_or_else(|| self.make(client));
+            let old = self.protocol.replace(Some(next));
+            drop(old);
+        }
+        self.tell_wants(lp);
+        if let Some(((), notes)) = self.ask(lp, Farewell::Asked, |p, cx| p.on_connect(cx)) {
+            self.apply(lp, notes);
+        }
+        if !core.has(flag::HELD) {
+            core.release_ahead(lp);
+            core.with_dialer(|dialer| dialer.attempt = None);
+        }
+        let callbacks = self.callbacks();
+        let settled = call_plain(lp, self.handle(), &callbacks.connect);
+        self.settle(lp, settled);
+        core.clear(flag::SERVING);
+        lp.after_callback();
+        // The event that told of the connection may have told of bytes too, and TLS may hold some back.
+        if !R::ACCEPTED || core.holds_plaintext() {
+            core.list_again(lp);
+        }
+        self.end_of_part(lp);
+    }
+
+    /// Which control frames the program has callbacks for: others need not be told.
+    pub(crate) fn tell_wants(&self, lp: &Loop) {
+        let callbacks = self.callbacks();
+        if let Some(theirs) = &callbacks.websocket {
+            let (pings, pongs) = (theirs.ping.is_some(), theirs.pong.is_some());
+            self.ask(lp, Farewell::Asked, |protocol, _| protocol.wants(pings, pongs));
+        }
+    }
+
+    /// A protocol value for a session to come.
+    pub(crate) fn make(&self, client: &ClientSide<P>) -> P {
+        let mut protocol = (client.make)();
+        (client.address)(&mut protocol, &self.core);
+        protocol
+    }
+
+    /// Ends without an event: an accepted connection that never stood.
+    pub(crate) fn end_unborn(self: &Rc<Self>, lp: &Rc<Loop>) {
+        self.core.drop_socket(lp);
+        self.core.set_stage(Stage::Gone);
+        self.free(lp);
+    }
+}
+
+fn tls_failed(tls: TlsFailure) -> Failure {
+    let mut failure = Failure::new(tls.kind, Phase::Tls, tls.reason);
+    failure.io = tls.io;
+    failure
+}
+
+/// Calls it if it is there.
+pub(crate) fn call_plain<P: Protocol, R: Role>(
+    lp: &Loop,
+    con: Connection<P, R>,
+    f: &Option<super::callbacks::Plain<P, R>>,
+) -> Settled {
+    match f {
+        Some(f) => lp.call(|| (f.borrow_mut())(con)),
+        None => Ok(()),
+    }
+}
+
+impl<P: Protocol, R: Role> Endpoint for Slot<P, R> {
+    fn handle_ready(self: Rc<Self>, lp: &Rc<Loop>, ready: Readiness) {
+        let core = &self.core;
+        if ready == Readiness::AGAIN {
+            core.clear(flag::LISTED);
+            core.report_drops(lp);
+            lp.after_callback();
+        }
+        match core.stage() {
+            Stage::Dialing if core.peek_rare(|r| r.dial_asked_in) == Some(lp.turn_number()) => {
+                core.list_again(lp);
+            }
+            Stage::Dialing => {
+                let step = core.dial(lp);
+                self.step(lp, step);
+            }
+            Stage::Connecting => {
+                let step = core.dial_ready(lp);
+                self.step(lp, step);
+            }
+            Stage::Securing => {
+                self.secure(lp);
+                core.rearm(lp);
+            }
+            stage if stage.is_session() => {
+                if ready.writable && core.has(flag::BLOCKED) {
+                    self.flush(lp);
+                }
+                if ready.readable || ready.closed {
+                    self.serve(lp, ready.closed);
+                }
+                self.end_of_part(lp);
+            }
+            _ => {}
+        }
+    }
+
+    fn handle_alarm(self: Rc<Self>, lp: &Rc<Loop>) {
+        self.deadline_passed(lp);
+    }
+
+    fn handle_dirty(self: Rc<Self>, lp: &Rc<Loop>) {
+        self.core.clear(flag::DIRTY);
+        self.end_of_part(lp);
+    }
+
+    fn handle_queued(self: Rc<Self>, lp: &Rc<Loop>) {
+        let core = &self.core;
+        core.clear(flag::QUEUED);
+        for event in
+            [flag::ON_FULL, flag::ON_FAILED, flag::ON_DRAINED, flag::ON_END, flag::ON_CLOSED]
+        {
+            if core.take(event) {
+                self.deliver(lp, event);
+            }
+        }
+        core.rearm(lp);
+    }
+
+    fn handle_resolved(
+        self: Rc<Self>,
+        lp: &Rc<Loop>,
+        found: Result<Vec<SocketAddr>, ResolveError>,
+    ) {
+        let step = self.core.resolved(lp, found);
+        self.step(lp, step);
+    }
+
+    fn handle_ending(self: Rc<Self>, lp: &Rc<Loop>, ending: Ending) {
+        match ending {
+            Ending::Asked => self.begin_close(lp, Farewell::Asked),
+            Ending::Stopping => self.begin_close(lp, Farewell::Stopping),
+            Ending::AtOnce => self.destroy(lp),
+        }
+    }
+
+    fn send_payload(self: Rc<Self>, lp: &Rc<Loop>, payload: Payload) -> Sent {
+        self.send_by(lp, |protocol, out, cx| protocol.encode_payload(payload, out, cx))
+    }
+
+    fn send_raw(self: Rc<Self>, lp: &Rc<Loop>, bytes: &[u8]) -> Sent {
+        self.send_by(lp, |_, out, _| {
+            out.extend_from_slice(bytes);
+            Ok(())
+        })
+    }
+
+    fn common(&self) -> Option<&dyn Any> {
+        Some(&self.core)
+    }
+
+    fn protocol(&self) -> &'static str {
+        P::NAME
+    }
+}
+
+impl<P: Protocol, R: Role> Slot<P, R> {
+    /// The handle goes stale; what it owned is dropped once nobody works with it.
+    pub(crate) fn free(self: &Rc<Self>, lp: &Rc<Loop>) {
+        if let Some(owner) = self.core.settings().owner() {
+            owner.ended(lp, self.core.id);
+        }
+        lp.set_alarm(&self.core.alarm, self.core.key, None);
+        let freed = lp.remove(self.core.key);
+        drop(freed);
+    }
+}

@@ -1,0 +1,64 @@
+//! Buffers that connections borrow while they hold an incomplete package or unsent bytes, and give back when empty.
+use super::Readiness;
+use super::slab::Key;
+
+/// Bytes from `start` on are of interest; before it they have been dealt with.
+#[derive(Debug, Default)]
+pub(crate) struct Buffer {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) start: usize,
+    /// When something last moved, in the loop's milliseconds.
+    pub(crate) moved_at: u64,
+    /// Incomplete package: how long it will be, if that is known.
+    pub(crate) want: Option<usize>,
+    /// Incomplete package: the protocol is not asked again before `want` bytes are there.
+    pub(crate) wait: bool,
+    /// Incomplete package read in place: `bytes` is longer than what has arrived, which ends here.
+    pub(crate) filled: usize,
+}
+
+impl Buffer {
+    /// Unsent bytes.
+    pub(crate) fn unsent(&self) -> usize {
+        self.bytes.len() - self.start
+    }
+
+    fn reset(&mut self) {
+        self.bytes.clear();
+        self.start = 0;
+        self.want = None;
+        self.wait = false;
+        self.filled = 0;
+    }
+}
+
+/// A few small buffers, ready to serve again. Large ones are freed: kept, they would cost every idle connection its share.
+#[derive(Default)]
+pub(crate) struct Pool {
+    // Boxed on purpose: a connection keeps one pointer, and the box itself serves again.
+    #[expect(clippy::vec_box, reason = "a connection holds the box, eight bytes while it is idle")]
+    kept: Vec<Box<Buffer>>,
+    seen: Vec<(Key, Readiness)>,
+}
+
+impl Pool {
+    const KEPT: usize = 16;
+    const KEPT_BYTES: usize = 8 << 10;
+
+    pub(crate) fn take(&mut self) -> Box<Buffer> {
+        self.kept.pop().unwrap_or_default()
+    }
+
+    /// Gives it back. What comes out is freed by the caller.
+    pub(crate) fn put(&mut self, mut buffer: Box<Buffer>) {
+        if self.kept.len() < Self::KEPT && buffer.bytes.capacity() <= Self::KEPT_BYTES {
+            buffer.reset();
+            self.kept.push(buffer);
+        }
+    }
+
+    /// The room in which a turn keeps what its poll saw.
+    pub(super) fn seen(&mut self) -> &mut Vec<(Key, Readiness)> {
+        &mut self.seen
+    }
+}

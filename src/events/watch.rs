@@ -1,0 +1,122 @@
+//! Foreign descriptors on the loop.
+use super::{Callback, Endpoint, Ending, Key, Loop, Readiness, Settled, with_loop};
+use crate::error::Settle;
+use crate::{Error, Outcome};
+use std::cell::RefCell;
+use std::fmt;
+use std::io;
+use std::marker::PhantomData;
+use std::os::fd::{AsFd, AsRawFd};
+use std::rc::Rc;
+
+/// Calls `f` whenever `source` can be read: PHP's `onReadable`. Ends when the [`Watch`] is dropped, or with the run.
+///
+/// Level-triggered: `f` need not read everything, it is called again in the next turn while something is left. An error
+/// that `f` returns is logged.
+///
+/// # Errors
+/// [`Error::Io`] for a descriptor that the system cannot wait for, such as a regular file.
+///
+/// ```no_run
+/// let watch = workerman::on_readable(std::io::stdin(), |stdin| {
+///     let mut line = String::new();
+///     stdin.read_line(&mut line)?;
+///     println!("you wrote {line}");
+///     Ok(())
+/// })?;
+/// # Ok::<(), workerman::Error>(())
+/// ```
+pub fn on_readable<S: AsFd + 'static, O: Outcome>(
+    source: S,
+    mut f: impl FnMut(&S) -> O + 'static,
+) -> Result<Watch<S>, Error> {
+    let source = Rc::new(source);
+    let descriptor = source.as_fd().as_raw_fd();
+    let theirs = source.clone();
+    let call: Callback<dyn FnMut() -> Settled> =
+        Rc::new(RefCell::new(move || Settle::settle(f(&theirs))));
+    let watched = with_loop(|lp| {
+        let key = lp.insert_with(|key| Rc::new(Watched { key, descriptor, call }));
+        let registered = lp.with_poller(|poller| {
+            poller.register_readable(&mut mio::unix::SourceFd(&descriptor), key)
+        });
+        if registered.is_err() {
+            drop(lp.remove(key));
+        }
+        registered.map(|()| key)
+    });
+    match watched {
+        Some(Ok(key)) => Ok(Watch { key: Some(key), source, _not_send: PhantomData }),
+        Some(Err(e)) => Err(Error::io(format!("watching descriptor {descriptor}"), e)),
+        None => Ok(Watch { key: None, source, _not_send: PhantomData }),
+    }
+}
+
+/// Keeps a foreign descriptor watched.
+#[must_use = "dropping it ends the watching"]
+pub struct Watch<S> {
+    key: Option<Key>,
+    source: Rc<S>,
+    _not_send: PhantomData<*const ()>,
+}
+
+impl<S> Watch<S> {
+    /// What is watched.
+    pub fn source(&self) -> &S {
+        &self.source
+    }
+}
+
+impl<S> Drop for Watch<S> {
+    fn drop(&mut self) {
+        if let Some(key) = self.key {
+            with_loop(|lp| {
+                if let Some(watched) = lp.find(key) {
+                    watched.handle_ending(lp, Ending::AtOnce);
+                }
+            });
+        }
+    }
+}
+
+impl<S: AsFd> fmt::Debug for Watch<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch").field("descriptor", &self.source.as_fd()).finish()
+    }
+}
+
+struct Watched {
+    key: Key,
+    descriptor: i32,
+    /// Holds the source too, so that the descriptor stays open while its callback runs.
+    call: Callback<dyn FnMut() -> Settled>,
+}
+
+impl Endpoint for Watched {
+    fn handle_ready(self: Rc<Self>, lp: &Rc<Loop>, _: Readiness) {
+        if let Err(e) = lp.call(|| (self.call.borrow_mut())()) {
+            log::error!("the callback of descriptor {} failed: {e}", self.descriptor);
+        }
+        lp.after_callback();
+        if lp.find(self.key).is_some() {
+            let mut source = mio::unix::SourceFd(&self.descriptor);
+            let rearmed = lp.with_poller(|poller| poller.rearm_readable(&mut source, self.key));
+            if let Err(e) = rearmed {
+                log::error!("descriptor {} is watched no longer: {e}", self.descriptor);
+                drop(lp.remove(self.key));
+            }
+        }
+    }
+
+    fn handle_ending(self: Rc<Self>, lp: &Rc<Loop>, _: Ending) {
+        let ended = lp.remove(self.key);
+        if ended.is_some() {
+            let mut source = mio::unix::SourceFd(&self.descriptor);
+            let gone = lp.with_poller(|poller| poller.deregister(&mut source));
+            if let Err(e) = gone.or_else(|e| if e.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(e) }) {
+                log::debug!("descriptor {}: {e}", self.descriptor);
+            }
+        }
+        drop(ended);
+    }
+}

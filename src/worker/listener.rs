@@ -1,0 +1,327 @@
+//! The listening socket of a worker, and the connections that came through it.
+use super::registry::{self, Listens};
+use crate::connection::{Callbacks, Core, Owner, Settings, Shared, Slot, Stage, flag};
+use crate::error::CallbackError;
+use crate::events::wheel::TimerKey;
+use crate::events::{Ending, Endpoint, Key, Loop, Readiness};
+use crate::protocols::websocket::Admission;
+use crate::transport::{ListenAddress, Listener, Peer, Place, ServerSettings, Stream};
+use crate::{AnyConnection, Error, Limits, Serve, Server, Verdict};
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::net::SocketAddr;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Newcomers that one listener takes in a turn; the others wait for the next.
+const ACCEPTS_A_TURN: u32 = 64;
+/// Out of descriptors: tried again after this.
+const WAIT_FOR_DESCRIPTORS: Duration = Duration::from_millis(100);
+/// What the kernel may keep waiting; it clamps it to its own limit.
+const BACKLOG: i32 = 102_400;
+
+/// What a worker of protocol `P` listens with.
+pub(crate) struct Listening<P: Serve> {
+    number: u32,
+    address: ListenAddress,
+    make: Box<dyn Fn() -> P>,
+    pub(crate) callbacks: Shared<P, Server>,
+    settings: RefCell<Rc<Settings>>,
+    admission: RefCell<Rc<Admission>>,
+    pub(crate) secure: Cell<bool>,
+    pub(crate) tls: RefCell<Option<Arc<ServerSettings>>>,
+    pub(crate) paused: Cell<bool>,
+    /// Not accepting, because there are as many connections as there may be.
+    crowded: Cell<bool>,
+    bound: RefCell<Option<Rc<Bound<P>>>>,
+    connections: RefCell<Connections>,
+    own: Weak<Listening<P>>,
+}
+
+/// In the order of their ids; a `None` is one that has ended. Removing the first of many moves nothing.
+#[derive(Default)]
+struct Connections {
+    entries: Vec<(u64, Option<Key>)>,
+    ended: usize,
+}
+
+impl Connections {
+    fn len(&self) -> usize {
+        self.entries.len() - self.ended
+    }
+
+    fn place(&self, id: u64) -> Result<usize, usize> {
+        self.entries.binary_search_by_key(&id, |&(id, _)| id)
+    }
+
+    fn set(&mut self, id: u64, key: Key) {
+        match self.place(id) {
+            Ok(at) => self.entries[at].1 = Some(key),
+            Err(at) => self.entries.insert(at, (id, Some(key))),
+        }
+    }
+
+    fn end(&mut self, id: u64) {
+        let Ok(at) = self.place(id) else { return };
+        if self.entries[at].1.take().is_some() {
+            self.ended += 1;
+        }
+        if self.ended > 16 && self.ended > self.entries.len() / 2 {
+            self.entries.retain(|(_, key)| key.is_some());
+            self.entries.shrink_to(2 * self.entries.len());
+            self.ended = 0;
+        }
+    }
+
+    fn get(&self, id: u64) -> Option<Key> {
+        self.entries[self.place(id).ok()?].1
+    }
+}
+
+impl<P: Serve> Listening<P> {
+    pub(crate) fn new(number: u32, address: ListenAddress, make: Box<dyn Fn() -> P>) -> Rc<Self> {
+        let loopback_listener =
+            matches!(&address.place, Place::Ip(address) if address.ip().is_loopback());
+        let admission = Admission { loopback_listener, ..Admission::default() };
+        Rc::new_cyclic(|own: &Weak<Listening<P>>| {
+            let owner: Weak<dyn Owner> = own.clone();
+            let settings = Settings {
+                limits: Limits::default(),
+                remote_host: String::new(),
+                owner: Some(owner),
+            };
+            Listening {
+                number,
+                address,
+                make,
+                callbacks: RefCell::new(Rc::new(Callbacks::default())),
+                settings: RefCell::new(Rc::new(settings)),
+                admission: RefCell::new(Rc::new(admission)),
+                secure: Cell::new(false),
+                tls: RefCell::new(None),
+                paused: Cell::new(false),
+                crowded: Cell::new(false),
+                bound: RefCell::new(None),
+                connections: RefCell::default(),
+                own: own.clone(),
+            }
+        })
+    }
+
+    pub(crate) fn set_limits(&self, limits: Limits) {
+        Rc::make_mut(&mut self.settings.borrow_mut()).limits = limits;
+    }
+
+    pub(crate) fn change_admission(&self, change: impl FnOnce(&mut Admission)) {
+        change(Rc::make_mut(&mut self.admission.borrow_mut()));
+    }
+
+    pub(crate) fn resume(&self, lp: &Loop) {
+        self.paused.set(false);
+        self.look_again(lp);
+    }
+
+    fn look_again(&self, lp: &Loop) {
+        if let Some(bound) = &*self.bound.borrow() {
+            lp.again(bound.key);
+        }
+    }
+
+    fn cannot_bind(&self, source: io::Error) -> Error {
+        Error::Bind { address: self.address.text.clone(), source }
+    }
+
+    fn is_full(&self) -> bool {
+        let most = self.settings.borrow().limits.connections;
+        let full = self.connections.borrow().len() >= most;
+        self.crowded.set(full);
+        full
+    }
+
+    /// Somebody has connected.
+    fn accepted(&self, lp: &Rc<Loop>, stream: Stream, peer: Peer) {
+        let tls = if self.secure.get() { self.tls.borrow().clone() } else { None };
+        let stream = match (self.secure.get(), tls) {
+            (false, _) => Ok(stream),
+            (true, Some(tls)) => stream.over_tls_server(&tls).map_err(|e| e.reason),
+            (true, None) => Err("the worker has no certificate: call set_tls".into()),
+        };
+        let mut stream = match stream {
+            Ok(stream) => stream,
+            Err(reason) => {
+                log::error!("{}: a connection is turned away: {reason}", self.address.text);
+                return;
+            }
+        };
+        let mut protocol = (self.make)();
+        protocol.accepted_by(&self.admission.borrow().clone());
+        let settings = self.settings.borrow().clone();
+        let callbacks = self.callbacks.borrow().clone();
+        let mut flags = flag::BACKPRESSURE;
+        if settings.limits.idle != Duration::MAX {
+            flags |= flag::WATCH_INPUT;
+        }
+        let id = lp.next_id();
+        let mut made: Option<Rc<Slot<P, Server>>> = None;
+        let key = lp.insert_with(|key| {
+            let core = Core::new(key, id, flags, Stage::Securing, settings);
+            let slot = Rc::new(Slot::new(core, Some(protocol), callbacks, None));
+            made = Some(slot.clone());
+            slot
+        });
+        let Some(slot) = made else { return };
+        if let Err(e) = lp.with_poller(|poller| poller.register(&mut stream, key)) {
+            log::error!("{}: a connection cannot be watched: {e}", self.address.text);
+            let unborn = lp.remove(key);
+            drop((unborn, slot));
+            return;
+        }
+        match peer {
+            Peer::Ip(remote) => slot.core.set_remote(Some(remote)),
+            Peer::Unix => {
+                let path = self.address.text.clone();
+                slot.core.with_rare(|rare| rare.unix_path = Some(path));
+            }
+        }
+        let is_tls = stream.is_tls();
+        slot.core.opened.set(lp.now_ms());
+        slot.core.put_stream(stream);
+        if is_tls {
+            slot.secure(lp);
+            slot.core.rearm(lp);
+        } else {
+            slot.stands(lp);
+        }
+        lp.after_callback();
+    }
+}
+
+impl<P: Serve> Listens for Listening<P> {
+    fn bind(&self, lp: &Rc<Loop>) -> Result<(), Error> {
+        if self.bound.borrow().is_some() {
+            return Ok(());
+        }
+        let socket = Listener::bind(&self.address.place, BACKLOG, false, None)
+            .map_err(|e| self.cannot_bind(e))?;
+        let Some(side) = self.own.upgrade() else { return Ok(()) };
+        let socket = RefCell::new(Some(socket));
+        let mut made: Option<Rc<Bound<P>>> = None;
+        lp.insert_with(|key| {
+            let alarm = Cell::new(TimerKey::NONE);
+            let bound = Rc::new(Bound { key, socket, side, alarm });
+            made = Some(bound.clone());
+            bound
+        });
+        *self.bound.borrow_mut() = made;
+        Ok(())
+    }
+
+    fn accept(&self, lp: &Rc<Loop>) {
+        let bound = self.bound.borrow().clone();
+        let Some(bound) = bound else { return };
+        let mut socket = bound.socket.borrow_mut();
+        let Some(socket) = socket.as_mut() else { return };
+        if let Err(e) = lp.with_poller(|poller| poller.register_readable(socket, bound.key)) {
+            log::error!("{}: nobody can be accepted: {e}", self.address.text);
+        }
+    }
+
+    fn unlisten(&self, lp: &Rc<Loop>) {
+        let bound = self.bound.borrow_mut().take();
+        if let Some(bound) = bound {
+            lp.set_alarm(&bound.alarm, bound.key, None);
+            let socket = bound.socket.borrow_mut().take();
+            let ended = lp.remove(bound.key);
+            drop((socket, ended));
+        }
+    }
+
+    fn local_addr(&self) -> Option<SocketAddr> {
+        let bound = self.bound.borrow();
+        let socket = bound.as_ref()?.socket.borrow();
+        socket.as_ref()?.local_addr()
+    }
+
+    fn address(&self) -> String {
+        self.address.text.clone()
+    }
+
+    fn connections(&self) -> Vec<(u64, Key)> {
+        let connections = self.connections.borrow();
+        connections.entries.iter().filter_map(|&(id, key)| Some((id, key?))).collect()
+    }
+
+    fn connection(&self, id: u64) -> Option<Key> {
+        self.connections.borrow().get(id)
+    }
+}
+
+impl<P: Serve> Owner for Listening<P> {
+    fn number(&self) -> u32 {
+        self.number
+    }
+
+    fn name(&self) -> String {
+        registry::find(self.number).map(|worker| worker.name()).unwrap_or_default()
+    }
+
+    fn began(&self, id: u64, key: Key) {
+        self.connections.borrow_mut().set(id, key);
+    }
+
+    fn ended(&self, lp: &Loop, id: u64) {
+        self.connections.borrow_mut().end(id);
+        if self.crowded.get() && !self.is_full() {
+            self.look_again(lp);
+        }
+    }
+
+    fn judge(&self, lp: &Rc<Loop>, con: AnyConnection, e: &CallbackError) -> Option<Verdict> {
+        registry::find(self.number)?.judge(lp, con, e)
+    }
+}
+
+/// The socket in its place on the loop.
+struct Bound<P: Serve> {
+    key: Key,
+    socket: RefCell<Option<Listener>>,
+    side: Rc<Listening<P>>,
+    alarm: Cell<TimerKey>,
+}
+
+impl<P: Serve> Endpoint for Bound<P> {
+    fn handle_ready(self: Rc<Self>, lp: &Rc<Loop>, _: Readiness) {
+        for _ in 0..ACCEPTS_A_TURN {
+            if self.side.paused.get() || self.side.is_full() {
+                return;
+            }
+            let accepted = match &*self.socket.borrow() {
+                Some(socket) => socket.accept(),
+                None => return,
+            };
+            match accepted {
+                Ok((stream, peer)) => self.side.accepted(lp, stream, peer),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
+                Err(e) if Listener::is_lost_newcomer(&e) => {}
+                Err(e) => {
+                    let address = &self.side.address.text;
+                    log::error!("{address}: accepting pauses for {WAIT_FOR_DESCRIPTORS:?}: {e}");
+                    let at = lp.now() + WAIT_FOR_DESCRIPTORS;
+                    lp.set_alarm(&self.alarm, self.key, Some(at));
+                    return;
+                }
+            }
+        }
+        lp.again(self.key);
+    }
+
+    fn handle_alarm(self: Rc<Self>, lp: &Rc<Loop>) {
+        lp.set_alarm(&self.alarm, self.key, None);
+        lp.again(self.key);
+    }
+
+    fn handle_ending(self: Rc<Self>, lp: &Rc<Loop>, _: Ending) {
+        self.side.unlisten(lp);
+    }
+}

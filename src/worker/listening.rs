@@ -1,0 +1,244 @@
+//! Workers that listen.
+use super::listener::Listening;
+use super::registry::{self, Core};
+use super::{Worker, run};
+use crate::connection::{
+    Callbacks, TcpConnection, control, error, farewell, message, plain, replace,
+    replace_websocket, request,
+};
+use crate::events::with_loop;
+use crate::transport::ListenAddress;
+use crate::{
+    Error, ErrorCode, Failure, Limits, Outcome, Request, Serve, Tls, Transport, Websocket,
+};
+use std::any::Any;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+impl<P: Serve + Default> Worker<P> {
+    /// A worker that listens on `scheme://address:port`, the scheme being `P`'s or `tcp`, or on `unix://path`. It checks and
+    /// registers the address; binding is `run_all`'s, or happens at once where the loop runs already. Port 0 lets the system
+    /// choose: [`local_addr`](Self::local_addr) tells which. (Manual: Worker::__construct, Worker::listen.)
+    ///
+    /// # Errors
+    /// [`Error::Address`] names the part that is wrong; inside a running loop [`Error::Bind`].
+    ///
+    /// A protocol that only clients speak does not compile:
+    ///
+    /// ```compile_fail
+    /// use workerman::prelude::*;
+    /// let worker = Worker::<Ws>::listen("ws://127.0.0.1:0");
+    /// ```
+    pub fn listen(address: &str) -> Result<Self, Error> {
+        Self::listen_with(address, P::default)
+    }
+}
+
+impl<P: Serve> Worker<P> {
+    /// For protocols that need settings: `make` is called for each connection.
+    ///
+    /// # Errors
+    /// As for [`listen`](Self::listen).
+    pub fn listen_with(address: &str, make: impl Fn() -> P + 'static) -> Result<Self, Error> {
+        let address = ListenAddress::parse(address, P::NAME)?;
+        let mut side: Option<Rc<Listening<P>>> = None;
+        let number = registry::add(|number| {
+            let listening = Listening::new(number, address, Box::new(make));
+            side = Some(listening.clone());
+            Rc::new(Core::<P>::new(number, Some(listening)))
+        });
+        let worker = Worker::of(number);
+        if let (true, Some(side)) = (run::is_on(), side) {
+            use super::registry::Listens;
+            let bound = with_loop(|lp| {
+                side.bind(lp)?;
+                side.accept(lp);
+                Ok(())
+            });
+            if let Some(Err(e)) = bound {
+                drop(registry::remove(number));
+                return Err(e);
+            }
+        }
+        Ok(worker)
+    }
+
+    fn with_side<T>(&self, f: impl FnOnce(&Listening<P>) -> T) -> Option<T> {
+        let side: Rc<dyn Any> = registry::find(self.number)?.listens()?.clone();
+        side.downcast::<Listening<P>>().ok().map(|side| f(&side))
+    }
+
+    /// Once it listens: with the port that the system chose for `:0`. `None` for a unix socket, and before.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.any().local_addr()
+    }
+
+    /// Closes the listening socket and leaves connections alone.
+    pub fn unlisten(&self) {
+        let worker = registry::find(self.number);
+        with_loop(|lp| {
+            if let Some(side) = worker.as_ref().and_then(|worker| worker.listens()) {
+                side.unlisten(lp);
+            }
+        });
+    }
+
+    /// Leaves newcomers in the kernel's queue.
+    pub fn pause_accept(&self) {
+        self.with_side(|side| side.paused.set(true));
+    }
+
+    /// Accepts again, in the next turn.
+    pub fn resume_accept(&self) {
+        with_loop(|lp| self.with_side(|side| side.resume(lp)));
+    }
+
+    /// [`Transport::Ssl`]: its connections speak TLS; [`set_tls`](Self::set_tls) gives the certificate. For connections
+    /// accepted later.
+    pub fn set_transport(&self, transport: Transport) {
+        self.with_side(|side| side.secure.set(transport == Transport::Ssl));
+    }
+
+    /// Certificate and key; they are read at once. For connections accepted later.
+    ///
+    /// # Errors
+    /// [`Error::Tls`]: a file that cannot be read or used, by its name.
+    pub fn set_tls(&self, tls: Tls) -> Result<(), Error> {
+        let server = tls.server()?;
+        let old = self.with_side(|side| side.tls.replace(Some(server)));
+        drop(old);
+        Ok(())
+    }
+
+    /// Limits of connections accepted later.
+    pub fn set_limits(&self, limits: Limits) {
+        self.with_side(|side| side.set_limits(limits));
+    }
+
+    /// Its connections, in the order of their ids: those whose `on_connect` has begun and whose `on_close` has not returned.
+    /// Without upgraded ones: [`WorkerRef::connections`](super::WorkerRef::connections) has those too.
+    pub fn connections(&self) -> Vec<TcpConnection<P>> {
+        let all = self.any().connections();
+        all.into_iter().filter_map(|con| con.downcast()).collect()
+    }
+
+    /// The one with this id.
+    pub fn connection(&self, id: u64) -> Option<TcpConnection<P>> {
+        self.any().connection(id)?.downcast()
+    }
+
+    fn set_callback<C>(
+        &self,
+        place: impl FnOnce(&mut Callbacks<P, crate::Server>) -> &mut Option<C>,
+        new: C,
+    ) {
+        let old = self.with_side(|side| replace(&side.callbacks, place, Some(new)));
+        drop(old);
+    }
+
+    /// See `Connection::on_connect`. Callbacks are copied (by reference) when a connection is accepted: replacing one later
+    /// concerns later connections.
+    pub fn on_connect<O: Outcome>(&self, f: impl FnMut(TcpConnection<P>) -> O + 'static) {
+        self.set_callback(|callbacks| &mut callbacks.connect, plain(f));
+    }
+
+    /// See `Connection::on_message`.
+    pub fn on_message<O: Outcome + 'static>(
+        &self,
+        f: impl for<'a> FnMut(TcpConnection<P>, P::Incoming<'a>) -> O + 'static,
+    ) {
+        self.set_callback(|callbacks| &mut callbacks.message, message(f));
+    }
+
+    /// See `Connection::on_close`.
+    pub fn on_close<O: Outcome>(&self, f: impl FnMut(TcpConnection<P>) -> O + 'static) {
+        self.set_callback(|callbacks| &mut callbacks.close, plain(f));
+    }
+
+    /// See `Connection::on_error`.
+    pub fn on_error<O: Outcome>(
+        &self,
+        f: impl FnMut(TcpConnection<P>, ErrorCode, &Failure) -> O + 'static,
+    ) {
+        self.set_callback(|callbacks| &mut callbacks.error, error(f));
+    }
+
+    /// See `Connection::on_buffer_full`.
+    pub fn on_buffer_full<O: Outcome>(&self, f: impl FnMut(TcpConnection<P>) -> O + 'static) {
+        self.set_callback(|callbacks| &mut callbacks.full, plain(f));
+    }
+
+    /// See `Connection::on_buffer_drain`.
+    pub fn on_buffer_drain<O: Outcome>(&self, f: impl FnMut(TcpConnection<P>) -> O + 'static) {
+        self.set_callback(|callbacks| &mut callbacks.drain, plain(f));
+    }
+}
+
+impl Worker<Websocket> {
+    fn set_websocket_callback<C>(
+        &self,
+        place: impl FnOnce(
+            &mut crate::connection::WebsocketCallbacks<Websocket, crate::Server>,
+        ) -> &mut Option<C>,
+        new: C,
+    ) {
+        let old = self.with_side(|side| replace_websocket(&side.callbacks, place, Some(new)));
+        drop(old);
+    }
+
+    /// Pages from other hosts that may connect, beside the server's own: `"https://example.com"`. For connections accepted
+    /// later.
+    ///
+    /// # Errors
+    /// [`Error::Header`] for what is no origin.
+    pub fn allow_origin(&self, origin: &str) -> Result<(), Error> {
+        let origin = crate::protocols::websocket::Origin::parse(origin)?;
+        self.with_side(|side| side.change_admission(|admission| admission.allowed.push(origin)));
+        Ok(())
+    }
+
+    /// Every page may connect, with the cookies that its visitor has here.
+    pub fn allow_any_origin(&self) {
+        self.with_side(|side| side.change_admission(|admission| admission.any = true));
+    }
+
+    /// See `Connection::<Websocket, Server>::on_websocket_connect`.
+    pub fn on_websocket_connect<O: Outcome>(
+        &self,
+        f: impl FnMut(TcpConnection<Websocket>, &Request) -> O + 'static,
+    ) {
+        self.set_websocket_callback(|callbacks| &mut callbacks.upgrade, request(f));
+    }
+
+    /// The 101 is queued.
+    pub fn on_websocket_connected<O: Outcome>(
+        &self,
+        f: impl FnMut(TcpConnection<Websocket>, &Request) -> O + 'static,
+    ) {
+        self.set_websocket_callback(|callbacks| &mut callbacks.upgraded, request(f));
+    }
+
+    /// See `Connection::on_websocket_ping`.
+    pub fn on_websocket_ping<O: Outcome>(
+        &self,
+        f: impl FnMut(TcpConnection<Websocket>, &[u8]) -> O + 'static,
+    ) {
+        self.set_websocket_callback(|callbacks| &mut callbacks.ping, control(f));
+    }
+
+    /// See `Connection::on_websocket_pong`.
+    pub fn on_websocket_pong<O: Outcome>(
+        &self,
+        f: impl FnMut(TcpConnection<Websocket>, &[u8]) -> O + 'static,
+    ) {
+        self.set_websocket_callback(|callbacks| &mut callbacks.pong, control(f));
+    }
+
+    /// See `Connection::on_websocket_close`.
+    pub fn on_websocket_close<O: Outcome>(
+        &self,
+        f: impl FnMut(TcpConnection<Websocket>, u16, &str) -> O + 'static,
+    ) {
+        self.set_websocket_callback(|callbacks| &mut callbacks.farewell, farewell(f));
+    }
+}
