@@ -1,10 +1,83 @@
 //! HTTP/1.1 heads: what the WebSocket handshake needs of them.
-/// Request.
-#[derive(Debug)]
-pub struct Request<'a>(&'a str);
-/// Response.
-#[derive(Debug)]
-pub struct Response;
-/// RequestHead.
-#[derive(Debug)]
-pub(crate) struct RequestHead;
+//!
+//! [`head`] finds and reads a head under rules stricter than the tokenizer's; [`request`] and [`response`] are what programs
+//! see. Everything that a program puts into a head goes through [`check_header`].
+mod head;
+mod request;
+mod response;
+
+pub(crate) use head::{Fields, HeadFault, HeadScan};
+pub use request::Request;
+pub(crate) use request::RequestHead;
+pub use response::Response;
+
+use crate::Error;
+
+/// Whether HTTP permits this header: a token as its name (RFC 9110 §5.6.2), no control character but a tab in its value
+/// (RFC 9110 §5.5). What is not permitted is an error, never altered: a CR LF in it would begin another header.
+pub(crate) fn check_header(name: &str, value: &str) -> Result<(), Error> {
+    if !is_token(name) {
+        let reason = "a header's name consists of letters, digits and !#$%&'*+-.^_`|~";
+        return Err(Error::header(name, reason));
+    }
+    match value.bytes().find(|&byte| is_control(byte)) {
+        None => Ok(()),
+        Some(b'\r' | b'\n') => Err(Error::header(
+            name,
+            "its value holds a line end, which would begin another header: take it out",
+        )),
+        Some(byte) => Err(Error::header(
+            name,
+            format!("its value holds the control character {byte:#04x}: take it out"),
+        )),
+    }
+}
+
+/// RFC 9110 §5.6.2.
+pub(crate) fn is_token(text: &str) -> bool {
+    !text.is_empty()
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+}
+
+/// The elements of a comma-separated list; empty ones do not count (RFC 9110 §5.6.1.2).
+pub(crate) fn list(value: &str) -> impl Iterator<Item = &str> {
+    value.split(',').map(|item| item.trim_matches([' ', '\t'])).filter(|item| !item.is_empty())
+}
+
+fn is_control(byte: u8) -> bool {
+    (byte < b' ' && byte != b'\t') || byte == 0x7f
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_that_http_forbids_is_an_error_that_names_it() {
+        for (name, value) in [
+            ("", "value"),
+            ("with space", "value"),
+            ("colon:", "value"),
+            ("X\r\nY", "value"),
+            ("é", "value"),
+            ("X", "a\r\nY: b"),
+            ("X", "a\nb"),
+            ("X", "a\rb"),
+            ("X", "a\0b"),
+            ("X", "a\x7fb"),
+        ] {
+            let error = check_header(name, value).expect_err(value).to_string();
+            assert!(error.starts_with(&format!("header {name:?}: ")), "{error}");
+        }
+        for (name, value) in [("X-A_1", ""), ("Cookie", "a=b; c=\td"), ("X", "é")] {
+            assert!(check_header(name, value).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_list_has_no_empty_elements_and_splits_in_linear_time() {
+        assert_eq!(list(" a,, b ,\t,c").collect::<Vec<_>>(), ["a", "b", "c"]);
+        let long = format!("b{}x", " ".repeat(1 << 20));
+        assert_eq!(list(&long).count(), 1);
+    }
+}

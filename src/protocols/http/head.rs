@@ -1,0 +1,240 @@
+//! The search for a head's end, byte by byte in linear time, and its reading by `httparse` under stricter rules.
+use super::is_control;
+use crate::Limits;
+use std::ops::Range;
+
+/// Why a head is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HeadFault {
+    /// More than `limits.head_bytes`.
+    TooLong,
+    /// More than `limits.headers`.
+    TooManyFields,
+    /// Against the grammar, or permitted by it and known from request smuggling.
+    Malformed(&'static str),
+}
+
+/// How far the search for the empty line has come. Each byte is looked at once.
+#[derive(Debug, Default)]
+pub(crate) struct HeadScan {
+    searched: usize,
+    lines: usize,
+    place: Place,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Place {
+    /// Before the first byte of the first line.
+    #[default]
+    Start,
+    /// Before the first byte of a later line.
+    LineStart,
+    InLine,
+    /// Behind the CR that ends a line.
+    LineEnd,
+    /// Behind the CR of the empty line.
+    HeadEnd,
+}
+
+impl HeadScan {
+    /// The length of the head at the front of `buffer`, its empty line included; `None` while it has not all arrived.
+    pub(crate) fn find(
+        &mut self,
+        buffer: &[u8],
+        limits: &Limits,
+    ) -> Result<Option<usize>, HeadFault> {
+        while let Some(&byte) = buffer.get(self.searched) {
+            if self.searched >= limits.head_bytes {
+                return Err(HeadFault::TooLong);
+            }
+            self.searched += 1;
+            let before = self.place;
+            self.place = before.after(byte)?;
+            if self.place == Place::LineStart {
+                if before == Place::HeadEnd {
+                    return Ok(Some(self.searched));
+                }
+                self.lines += 1;
+                // The first line is no field.
+                if self.lines - 1 > limits.headers {
+                    return Err(HeadFault::TooManyFields);
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    pub(crate) fn has_begun(&self) -> bool {
+        self.searched > 0
+    }
+}
+
+impl Place {
+    fn after(self, byte: u8) -> Result<Place, HeadFault> {
+        match (self, byte) {
+            (Place::LineEnd | Place::HeadEnd, b'\n') => Ok(Place::LineStart),
+            (Place::LineEnd | Place::HeadEnd, _) => {
+                Err(HeadFault::Malformed("a carriage return without a line feed"))
+            }
+            (Place::LineStart, b'\r') => Ok(Place::HeadEnd),
+            (Place::InLine, b'\r') => Ok(Place::LineEnd),
+            (_, b'\n') => Err(HeadFault::Malformed("a line feed without a carriage return")),
+            // RFC 9112 §5.2: a folded line is another way of writing what a proxy may read otherwise.
+            (Place::LineStart, b' ' | b'\t') => Err(HeadFault::Malformed("a folded header line")),
+            (Place::Start, b'\r' | b' ' | b'\t') => {
+                Err(HeadFault::Malformed("an empty line or a space before the first line"))
+            }
+            _ if is_control(byte) => Err(HeadFault::Malformed("a control character")),
+            _ => Ok(Place::InLine),
+        }
+    }
+}
+
+/// A head's text and where its fields lie in it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Fields {
+    text: String,
+    fields: Vec<(Span, Span)>,
+}
+
+pub(crate) type Span = Range<u32>;
+
+impl Fields {
+    /// The text of a head, for `httparse`. RFC 9110 §5.5 lets bytes above 127 be any encoding: UTF-8 where they are, or else
+    /// ISO-8859-1, as HTTP had it once.
+    pub(super) fn text_of(head: &[u8]) -> String {
+        match std::str::from_utf8(head) {
+            Ok(text) => text.into(),
+            Err(_) => head.iter().map(|&byte| char::from(byte)).collect(),
+        }
+    }
+
+    /// `parsed`: the fields as slices of `text`.
+    pub(super) fn new(text: &str, parsed: &[httparse::Header]) -> Result<Self, HeadFault> {
+        let mut fields = Vec::with_capacity(parsed.len());
+        for field in parsed {
+            let value = std::str::from_utf8(field.value)
+                .map_err(|_| HeadFault::Malformed("a field that is no text"))?;
+            fields.push((span(text, field.name), span(text, value)));
+        }
+        Ok(Fields { text: String::new(), fields })
+    }
+
+    pub(super) fn with_text(self, text: String) -> Self {
+        Fields { text, ..self }
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
+    pub(super) fn slice(&self, span: &Span) -> &str {
+        self.text.get(span.start as usize..span.end as usize).unwrap_or("")
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.fields.iter().map(|(name, value)| (self.slice(name), self.slice(value)))
+    }
+
+    /// The values of all fields of this name, whatever its case.
+    pub(crate) fn all<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a str> {
+        self.iter()
+            .filter(move |(candidate, _)| candidate.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value)
+    }
+}
+
+/// Where `part`, a slice of `text`, lies in it.
+pub(super) fn span(text: &str, part: &str) -> Span {
+    let start = (part.as_ptr() as usize).saturating_sub(text.as_ptr() as usize);
+    start as u32..(start + part.len()) as u32
+}
+
+/// So many places as a head of this text can have fields.
+pub(super) fn places(text: &str) -> Vec<httparse::Header<'_>> {
+    let lines = text.bytes().filter(|&byte| byte == b'\n').count();
+    vec![httparse::EMPTY_HEADER; lines]
+}
+
+pub(super) fn fault(error: httparse::Error) -> HeadFault {
+    match error {
+        httparse::Error::TooManyHeaders => HeadFault::TooManyFields,
+        httparse::Error::HeaderName => HeadFault::Malformed("a header's name that is no token"),
+        httparse::Error::HeaderValue => HeadFault::Malformed("a header's value that is no text"),
+        httparse::Error::Version => HeadFault::Malformed("another version than HTTP/1.1"),
+        httparse::Error::Status => HeadFault::Malformed("a status line that is none"),
+        _ => HeadFault::Malformed("a first line that is none"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scan(stream: &[u8], cut: usize) -> Result<Option<usize>, HeadFault> {
+        let (limits, mut scan) = (Limits::new().head_bytes(100).headers(3), HeadScan::default());
+        let mut found = Ok(None);
+        for end in (cut..stream.len()).step_by(cut).chain([stream.len()]) {
+            found = scan.find(&stream[..end], &limits);
+            if found != Ok(None) {
+                break;
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn the_end_of_a_head_is_found_wherever_the_pieces_were_cut() {
+        for cut in 1..20 {
+            assert_eq!(scan(b"GET / HTTP/1.1\r\nA: b\r\n\r\nrest", cut), Ok(Some(24)));
+            assert_eq!(scan(b"GET / HTTP/1.1\r\nA: b\r\n\r", cut), Ok(None));
+        }
+    }
+
+    #[test]
+    fn what_smuggles_requests_is_malformed_at_its_byte() {
+        for stream in [
+            &b"GET / HTTP/1.1\n"[..],
+            b"GET / HTTP/1.1\rA",
+            b"GET / HTTP/1.1\r\nA: b\r\n ",
+            b"GET / HTTP/1.1\r\nA: b\r\n\t",
+            b"GET / HTTP/1.1\r\nA: \0",
+            b"GET / HTTP/1.1\r\nA: \x7f",
+            b"\r",
+            b" ",
+            b"\x16",
+        ] {
+            for cut in 1..20 {
+                let found = scan(stream, cut);
+                assert!(matches!(found, Err(HeadFault::Malformed(_))), "{stream:?}: {found:?}");
+            }
+            assert_eq!(scan(&stream[..stream.len() - 1], 1), Ok(None), "{stream:?}");
+        }
+    }
+
+    #[test]
+    fn a_head_of_the_limit_passes_and_one_byte_more_does_not() {
+        let head =
+            |length: usize| format!("GET / HTTP/1.1\r\nA: {}\r\n\r\n", "x".repeat(length - 23));
+        assert_eq!(scan(head(100).as_bytes(), 1), Ok(Some(100)));
+        assert_eq!(scan(head(101).as_bytes(), 1), Err(HeadFault::TooLong));
+        assert_eq!(scan(&[b'x'; 101], 1), Err(HeadFault::TooLong));
+    }
+
+    #[test]
+    fn fields_are_counted_as_they_arrive() {
+        assert_eq!(scan(b"G\r\nA:\r\nB:\r\nC:\r\n\r\n", 1), Ok(Some(17)));
+        assert_eq!(scan(b"G\r\nA:\r\nB:\r\nC:\r\nD:\r\n", 1), Err(HeadFault::TooManyFields));
+    }
+
+    #[test]
+    fn each_byte_of_a_head_is_looked_at_once() {
+        let (limits, mut scan) = (Limits::new(), HeadScan::default());
+        let mut head = vec![b'x'; 1000];
+        assert_eq!(scan.find(&head, &limits), Ok(None));
+        assert_eq!(scan.searched, 1000);
+        head[10] = b'\n';
+        head.push(b'x');
+        assert_eq!(scan.find(&head, &limits), Ok(None));
+    }
+}

@@ -1,0 +1,294 @@
+//! A response: made to be sent, or read from the wire.
+use super::head::{Fields, HeadFault, fault, places};
+use super::{check_header, is_token};
+use crate::Error;
+use std::fmt;
+
+/// A response: to send, with Workerman's `with…`; or the server's 101, to read. Prints as its head.
+///
+/// ```
+/// use workerman::Response;
+///
+/// let response = Response::new(403).with_header("Retry-After", 60).with_body("not today");
+/// assert_eq!(response.status(), 403);
+/// assert_eq!(response.header("retry-after"), Some("60"));
+/// assert_eq!(response.to_string(), "HTTP/1.1 403 Forbidden\r\nRetry-After: 60\r\n\r\n");
+/// ```
+#[derive(Debug)]
+pub struct Response {
+    status: u16,
+    reason: Box<str>,
+    headers: Vec<(Box<str>, Box<str>)>,
+    body: Vec<u8>,
+    /// As it came; empty for one that was made here.
+    received: Box<str>,
+    /// The first thing in it that cannot be sent.
+    fault: Option<Box<Error>>,
+}
+
+impl Response {
+    /// A response without headers and body.
+    pub fn new(status: u16) -> Self {
+        Response {
+            status,
+            reason: reason_of(status).into(),
+            headers: Vec::new(),
+            body: Vec::new(),
+            received: "".into(),
+            fault: None,
+        }
+    }
+
+    /// One more header. A name or value that HTTP forbids keeps the response from being sent, and the error names it; it is
+    /// never altered.
+    pub fn with_header(mut self, name: &str, value: impl fmt::Display) -> Self {
+        let value = value.to_string();
+        if let Err(error) = check_header(name, &value) {
+            self.fault.get_or_insert(Box::new(error));
+        }
+        self.headers.push((name.into(), value.into()));
+        self
+    }
+
+    /// Several headers, in their order.
+    pub fn with_headers<N: AsRef<str>, V: fmt::Display>(
+        self,
+        headers: impl IntoIterator<Item = (N, V)>,
+    ) -> Self {
+        headers
+            .into_iter()
+            .fold(self, |response, (name, value)| response.with_header(name.as_ref(), value))
+    }
+
+    /// A `Set-Cookie` header without attributes. What RFC 6265 §4.1.1 permits in neither name nor value keeps the response
+    /// from being sent: a `;` would begin an attribute.
+    pub fn cookie(mut self, name: &str, value: &str) -> Self {
+        let fits = |b: u8| b.is_ascii_graphic() && !b"\",;\\".contains(&b);
+        if !is_token(name) || !value.bytes().all(fits) {
+            let reason = format!("the cookie {name:?} holds what a cookie cannot: encode it first");
+            self.fault.get_or_insert(Box::new(Error::header("Set-Cookie", reason)));
+        }
+        self.headers.push(("Set-Cookie".into(), format!("{name}={value}").into()));
+        self
+    }
+
+    /// This body instead of the one before.
+    pub fn with_body(self, body: impl Into<Vec<u8>>) -> Self {
+        Response { body: body.into(), ..self }
+    }
+
+    /// The number: 101, 403.
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// What stands behind the number in the first line; may be empty.
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
+
+    /// The first header of this name, whatever its case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
+    /// All headers in their order, repeated ones too.
+    pub fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.headers.iter().map(|(name, value)| (&**name, &**value))
+    }
+
+    /// The body; of a refused handshake up to 64 KiB.
+    pub fn body(&self) -> &[u8] {
+        &self.body
+    }
+
+    /// Reads a head from the wire.
+    pub(crate) fn parse(head: &[u8]) -> Result<Self, HeadFault> {
+        let text = Fields::text_of(head);
+        let mut places = places(&text);
+        let mut parsed = httparse::Response::new(&mut places);
+        match parsed.parse(text.as_bytes()).map_err(fault)? {
+            httparse::Status::Complete(length) if length == text.len() => {}
+            _ => return Err(HeadFault::Malformed("a head that ends too early")),
+        }
+        let Some(status @ 100..=999) = parsed.code else {
+            return Err(HeadFault::Malformed("a status line that is none"));
+        };
+        let reason = parsed.reason.unwrap_or("").into();
+        let fields = Fields::new(&text, parsed.headers)?;
+        drop(places);
+        let fields = fields.with_text(text);
+        let headers = fields.iter().map(|(name, value)| (name.into(), value.into())).collect();
+        let received = fields.text().into();
+        Ok(Response { status, reason, headers, body: Vec::new(), received, fault: None })
+    }
+
+    pub(crate) fn set_body(&mut self, body: Vec<u8>) {
+        self.body = body;
+    }
+
+    /// Why it cannot be sent, if it cannot.
+    pub(crate) fn take_fault(&mut self) -> Option<Error> {
+        self.fault.take().map(|error| *error)
+    }
+
+    /// The values of all headers of this name, whatever its case.
+    pub(crate) fn all<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a str> {
+        self.headers().filter(move |(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, v)| v)
+    }
+}
+
+impl fmt::Display for Response {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.received.is_empty() {
+            return f.write_str(&self.received);
+        }
+        write!(f, "HTTP/1.1 {} {}\r\n", self.status, self.reason)?;
+        for (name, value) in self.headers() {
+            write!(f, "{name}: {value}\r\n")?;
+        }
+        f.write_str("\r\n")
+    }
+}
+
+/// Status 200 and this body.
+impl From<&str> for Response {
+    fn from(body: &str) -> Self {
+        Response::new(200).with_body(body)
+    }
+}
+
+/// Status 200 and this body.
+impl From<String> for Response {
+    fn from(body: String) -> Self {
+        Response::new(200).with_body(body)
+    }
+}
+
+/// RFC 9110 §15 and the registry behind it.
+fn reason_of(status: u16) -> &'static str {
+    match status {
+        100 => "Continue",
+        101 => "Switching Protocols",
+        103 => "Early Hints",
+        200 => "OK",
+        201 => "Created",
+        202 => "Accepted",
+        203 => "Non-Authoritative Information",
+        204 => "No Content",
+        205 => "Reset Content",
+        206 => "Partial Content",
+        300 => "Multiple Choices",
+        301 => "Moved Permanently",
+        302 => "Found",
+        303 => "See Other",
+        304 => "Not Modified",
+        307 => "Temporary Redirect",
+        308 => "Permanent Redirect",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        402 => "Payment Required",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        406 => "Not Acceptable",
+        407 => "Proxy Authentication Required",
+        408 => "Request Timeout",
+        409 => "Conflict",
+        410 => "Gone",
+        411 => "Length Required",
+        412 => "Precondition Failed",
+        413 => "Content Too Large",
+        414 => "URI Too Long",
+        415 => "Unsupported Media Type",
+        416 => "Range Not Satisfiable",
+        417 => "Expectation Failed",
+        421 => "Misdirected Request",
+        422 => "Unprocessable Content",
+        425 => "Too Early",
+        426 => "Upgrade Required",
+        428 => "Precondition Required",
+        429 => "Too Many Requests",
+        431 => "Request Header Fields Too Large",
+        451 => "Unavailable For Legal Reasons",
+        500 => "Internal Server Error",
+        501 => "Not Implemented",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        505 => "HTTP Version Not Supported",
+        511 => "Network Authentication Required",
+        _ => "Unknown",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_received_response_prints_exactly_as_it_came() {
+        let head =
+            "HTTP/1.1 101 Strange  Reason\r\nupgrade:websocket\r\nX:  two \r\nx: three\r\n\r\n";
+        let response = Response::parse(head.as_bytes()).expect("a head");
+        assert_eq!(response.to_string(), head);
+        assert_eq!((response.status(), response.reason()), (101, "Strange  Reason"));
+        assert_eq!(response.header("UPGRADE"), Some("websocket"));
+        assert_eq!(response.header("x"), Some("two"));
+        assert_eq!(response.all("X").collect::<Vec<_>>(), ["two", "three"]);
+        assert_eq!(response.headers().count(), 3);
+        assert_eq!(response.body(), b"");
+    }
+
+    #[test]
+    fn a_status_line_without_a_reason_is_read() {
+        for head in ["HTTP/1.1 101\r\n\r\n", "HTTP/1.1 101 \r\n\r\n"] {
+            let response = Response::parse(head.as_bytes()).expect(head);
+            assert_eq!((response.status(), response.reason()), (101, ""));
+            assert_eq!(response.to_string(), head);
+        }
+    }
+
+    #[test]
+    fn a_head_outside_the_grammar_is_refused() {
+        for head in [
+            "HTTP/1.1 1x1 No\r\n\r\n",
+            "HTTP/1.1 99 No\r\n\r\n",
+            "HTTP/3.1 101 No\r\n\r\n",
+            "HTTP/1.1 101 OK\r\nName : value\r\n\r\n",
+            "HTTP/1.1 101 OK\r\nno colon\r\n\r\n",
+            "SSH-2.0-OpenSSH_9.6\r\n\r\n",
+        ] {
+            assert!(Response::parse(head.as_bytes()).is_err(), "{head}");
+        }
+    }
+
+    #[test]
+    fn what_is_made_keeps_its_headers_in_order_and_prints_as_a_head() {
+        let response = Response::new(418)
+            .with_headers([("A", 1), ("B", 2)])
+            .cookie("sid", "abc")
+            .with_body("tea")
+            .with_header("a", "3");
+        assert_eq!(
+            response.to_string(),
+            "HTTP/1.1 418 Unknown\r\nA: 1\r\nB: 2\r\nSet-Cookie: sid=abc\r\na: 3\r\n\r\n"
+        );
+        assert_eq!(response.body(), b"tea");
+        let (from_str, from_string) = (Response::from("x"), Response::from(String::from("x")));
+        assert_eq!((from_str.status(), from_str.body()), (200, &b"x"[..]));
+        assert_eq!((from_string.status(), from_string.body()), (200, &b"x"[..]));
+    }
+
+    #[test]
+    fn a_header_that_cannot_be_sent_is_remembered_and_named() {
+        let mut bad = Response::new(200).with_header("X", "a\r\nSet-Cookie: b").with_header("Y", 1);
+        let fault = bad.take_fault().expect("a fault").to_string();
+        assert!(fault.contains("\"X\"") && fault.contains("line end"), "{fault}");
+        for value in ["a; Secure", "a b", "a\"", "é", "a\r\n"] {
+            assert!(Response::new(200).cookie("sid", value).take_fault().is_some(), "{value:?}");
+        }
+        assert!(Response::new(200).cookie("s id", "x").take_fault().is_some());
+        assert!(Response::new(200).cookie("sid", "x=1").take_fault().is_none());
+    }
+}
