@@ -19,7 +19,7 @@ pub use frame::Frame;
 pub use http::{Request, Response};
 pub use tcp::Tcp;
 pub use text::Text;
-pub use websocket::{Websocket, WebsocketType, Ws};
+pub use websocket::{Websocket, WebsocketSession, WebsocketType, Ws};
 
 /// How the bytes at the front of the buffer divide: PHP's `0` and `n`; its `-1` is `Err(Violation)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

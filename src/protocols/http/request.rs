@@ -79,6 +79,10 @@ impl<'a> Request<'a> {
         })
     }
 
+    pub(crate) fn head(&self) -> &'a RequestHead {
+        self.head
+    }
+
     /// The body; empty where there is none.
     pub fn body(&self) -> &'a [u8] {
         self.body

@@ -1,18 +1,297 @@
-//! WebSocket (RFC 6455).
-/// Ws.
-#[derive(Debug, Default)]
-pub struct Ws;
-/// Websocket.
-#[derive(Debug, Default)]
-pub struct Websocket;
-/// WebsocketType.
+//! WebSocket (RFC 6455), the server's side; [`Ws`] is the client's.
+//!
+//! [`session`] is the state machine of both, [`frame`] the wire format, [`handshake`] what precedes them.
+mod frame;
+mod handshake;
+mod mask;
+pub(crate) mod session;
+mod utf8;
+mod ws;
+
+pub(crate) use handshake::client::Opening;
+pub(crate) use handshake::origin::{Admission, Origin};
+pub use ws::Ws;
+
+use super::http::RequestHead;
+use super::tcp::LENT_FROM;
+use super::{Context, Input, Protocol, Serve, Violation};
+use crate::{Data, Error, Payload, Request, Response};
+use frame::{Opcode, Role};
+use handshake::Pending;
+use handshake::server::{Answering, Verdict};
+use session::Session;
+use std::borrow::Cow;
+use std::rc::Rc;
+
+/// The opcode of outgoing messages, by Workerman's names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WebsocketType {
-    /// Text.
+    /// Text messages.
     Blob,
-    /// Binary.
+    /// Binary messages.
     ArrayBuffer,
 }
-/// What a client's settings add to its handshake.
-#[derive(Debug, Default)]
-pub(crate) struct Opening;
+
+/// A WebSocket server's side of a connection: `websocket://`.
+///
+/// ```
+/// use workerman::{Protocol, Websocket};
+///
+/// assert_eq!(Websocket::NAME, "websocket");
+/// ```
+#[derive(Debug)]
+pub struct Websocket {
+    session: Session,
+}
+
+const ROLE: Role = Role::Server;
+
+impl Websocket {
+    /// Text messages.
+    pub const BINARY_TYPE_BLOB: WebsocketType = WebsocketType::Blob;
+    /// Binary messages.
+    pub const BINARY_TYPE_ARRAYBUFFER: WebsocketType = WebsocketType::ArrayBuffer;
+
+    /// Answers an upgrade request that an `Http` worker received: `con.upgrade_with` goes on with it. `Err` is the refusal to
+    /// send.
+    pub fn accept(request: &Request) -> Result<Websocket, Response> {
+        let answering = Answering::accepted(request.head())?;
+        let mut websocket = Websocket::default();
+        *websocket.session.pending() = Some(Pending::Server(Box::new(answering)));
+        Ok(websocket)
+    }
+
+    /// Whose pages may connect; without it, those of the server's own host.
+    pub(crate) fn admit_by(&mut self, admission: Rc<Admission>) {
+        if let Some(answering) = self.answering() {
+            answering.admit_by(admission);
+        }
+    }
+
+    /// Further lines of the 101, in place of those set before.
+    pub(crate) fn set_headers<N: AsRef<str>, V: AsRef<str>>(
+        &mut self,
+        headers: impl IntoIterator<Item = (N, V)>,
+    ) -> Result<(), Error> {
+        match self.answering() {
+            Some(answering) => answering.set_headers(headers),
+            None => Err(Error::command(
+                "the handshake is answered already: set its headers inside on_websocket_connect",
+            )),
+        }
+    }
+
+    /// Inside `on_websocket_connect`: this answer instead of the 101. `Err`: it cannot be sent (403 is), or it is too late.
+    pub(crate) fn refuse(&mut self, response: Response) -> Result<(), Error> {
+        match self.answering().filter(|answering| answering.is_asked()) {
+            Some(answering) => answering.refuse(response),
+            None => Err(Error::command("a handshake is refused inside on_websocket_connect")),
+        }
+    }
+
+    /// `close()` inside `on_websocket_connect`: 403. `false`: the program is not being asked, close as ever.
+    pub(crate) fn deny(&mut self) -> bool {
+        let asked = self.answering().filter(|answering| answering.is_asked());
+        asked.map(Answering::deny).is_some()
+    }
+
+    /// The handshake, as long as it is not answered.
+    fn answering(&mut self) -> Option<&mut Answering> {
+        if !self.session.is_opening() {
+            return None;
+        }
+        let pending = self.session.pending();
+        pending.get_or_insert_with(|| Pending::Server(Box::default())).server()
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn handshake_input(&mut self, buffer: &[u8], cx: &mut Context) -> Result<Input, Violation> {
+        self.answering().map_or(Ok(Input::Partial), |answering| answering.input(buffer, cx))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn handshake_decode(&mut self, head: &[u8], cx: &mut Context) -> Result<(), Violation> {
+        self.answering().map_or(Ok(()), |answering| answering.decode(head, cx))
+    }
+
+    fn answer(&mut self, cx: &mut Context) {
+        use crate::protocols::Event;
+        match self.answering().and_then(|answering| answering.answer(cx)) {
+            None => {}
+            Some(Verdict::Refused) => {
+                self.session.refused();
+                cx.close();
+            }
+            Some(Verdict::Admitted(request)) => {
+                self.session.opened();
+                cx.release();
+                cx.note(Event::Upgraded(request));
+            }
+        }
+    }
+}
+
+impl Default for Websocket {
+    fn default() -> Self {
+        Websocket { session: Session::new() }
+    }
+}
+
+impl Protocol for Websocket {
+    const NAME: &'static str = "websocket";
+    type Incoming<'a> = Data<'a>;
+    type Outgoing<'a> = Payload<'a>;
+
+    /// The limit counts a message's payload over all its fragments.
+    const JUDGES_LENGTH: bool = true;
+
+    #[inline(always)]
+    fn input(&mut self, buffer: &mut [u8], cx: &mut Context) -> Result<Input, Violation> {
+        if let Some(plain) = self.session.plain(ROLE, buffer)
+            && plain.end - plain.payload_from <= cx.limits().message_bytes
+        {
+            return Ok(Input::Package(plain.end));
+        }
+        if self.session.is_opening() {
+            return self.handshake_input(buffer, cx);
+        }
+        self.session.input(ROLE, buffer, cx)
+    }
+
+    #[inline(always)]
+    fn decode<'a>(
+        &mut self,
+        package: &'a mut [u8],
+        scratch: &'a mut Vec<u8>,
+        cx: &mut Context,
+    ) -> Result<Option<Data<'a>>, Violation> {
+        if self.session.is_untouched()
+            && let Some(plain) = self.session.plain(ROLE, package)
+        {
+            return self.session.decode_plain(ROLE, plain, package);
+        }
+        if self.session.is_opening() {
+            return self.handshake_decode(package, cx).map(|()| None);
+        }
+        self.session.decode(ROLE, package, scratch, cx)
+    }
+
+    #[inline(always)]
+    fn encode(
+        &mut self,
+        message: Payload<'_>,
+        out: &mut Vec<u8>,
+        cx: &mut Context,
+    ) -> Result<(), Violation> {
+        let opcode = self.session.opcode_of(&message)?;
+        frame::put(ROLE, opcode, message.as_bytes(), out, cx);
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn encode_split<'m>(
+        &mut self,
+        message: Self::Outgoing<'m>,
+        out: &mut Vec<u8>,
+        cx: &mut Context,
+    ) -> Result<Option<Cow<'m, [u8]>>, Violation> {
+        let length = message.as_bytes().len();
+        if length < LENT_FROM {
+            return self.encode(message, out, cx).map(|()| None);
+        }
+        let opcode = self.session.opcode_of(&message)?;
+        frame::put_head(ROLE, opcode, length, out);
+        Ok(Some(message.into_bytes()))
+    }
+
+    fn encode_payload(
+        &mut self,
+        payload: Payload,
+        out: &mut Vec<u8>,
+        cx: &mut Context,
+    ) -> Result<(), Violation> {
+        self.encode(payload, out, cx)
+    }
+
+    fn on_connect(&mut self, cx: &mut Context) {
+        if self.answering().is_some_and(|answering| answering.is_asked()) {
+            // An HTTP server has read the request, and its program has agreed.
+            return self.answer(cx);
+        }
+        cx.hold();
+    }
+
+    fn on_closing(&mut self, out: &mut Vec<u8>, cx: &mut Context) -> bool {
+        self.session.closing(ROLE, out, cx)
+    }
+
+    fn on_violation(&mut self, violation: &Violation, out: &mut Vec<u8>, cx: &mut Context) {
+        self.session.violated(ROLE, violation, out, cx);
+    }
+
+    fn after_event(&mut self, cx: &mut Context) -> Result<(), Violation> {
+        self.answer(cx);
+        Ok(())
+    }
+}
+
+impl Serve for Websocket {}
+
+/// Both sides of a WebSocket.
+pub trait WebsocketSession: Protocol + sealed::Side {}
+impl WebsocketSession for Websocket {}
+impl WebsocketSession for Ws {}
+
+pub(crate) use sealed::Side;
+
+mod sealed {
+    use super::*;
+
+    /// What the connection's handle needs of either side.
+    pub trait Side {
+        /// Who we are.
+        const ROLE: Role;
+
+        fn session(&self) -> &Session;
+        fn session_mut(&mut self) -> &mut Session;
+
+        /// Appends a ping of the program's own.
+        fn put_ping(
+            &mut self,
+            payload: &[u8],
+            out: &mut Vec<u8>,
+            cx: &mut Context,
+        ) -> Result<(), Violation> {
+            Session::put_control(Self::ROLE, Opcode::Ping, payload, out, cx)
+        }
+
+        /// Appends a pong that nobody asked for.
+        fn put_pong(
+            &mut self,
+            payload: &[u8],
+            out: &mut Vec<u8>,
+            cx: &mut Context,
+        ) -> Result<(), Violation> {
+            Session::put_control(Self::ROLE, Opcode::Pong, payload, out, cx)
+        }
+    }
+
+    impl Side for Websocket {
+        const ROLE: Role = Role::Server;
+
+        fn session(&self) -> &Session {
+            &self.session
+        }
+
+        fn session_mut(&mut self) -> &mut Session {
+            &mut self.session
+        }
+    }
+}
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
