@@ -4,7 +4,8 @@ use super::{Context, Dial, Input, Protocol, Serve, Violation};
 use crate::{Data, Payload};
 use std::borrow::Cow;
 
-/// Binary messages, each behind four bytes that say how long it is, those four included (big-endian).
+/// Binary messages, each behind four bytes that say how long it is, those four included
+/// (big-endian).
 ///
 /// ```
 /// use workerman::{Frame, Protocol};

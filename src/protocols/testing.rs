@@ -1,5 +1,5 @@
-//! A scene for codec tests (a clock that stands still, randomness that can be foretold) and a tiny engine that calls a
-//! protocol as the real one does, writing down what it hears.
+//! A scene for codec tests (a clock that stands still, randomness that can be foretold) and a tiny
+//! engine that calls a protocol as the real one does, writing down what it hears.
 use super::{Context, Doors, Event, Input, Notes, Protocol, Scene, Violation};
 use crate::{Data, Limits, Payload};
 use std::fmt;
@@ -290,8 +290,8 @@ impl<P> fmt::Debug for Line<P> {
     }
 }
 
-/// Feeds the stream to a fresh line whole, byte by byte and in other cuts, each with both ways of waiting for a package;
-/// all must see and answer the same. Hands the last line back.
+/// Feeds the stream to a fresh line whole, byte by byte and in other cuts, each with both ways of
+/// waiting for a package; all must see and answer the same. Hands the last line back.
 ///
 /// Only for protocols whose messages do not depend on the cuts: not for raw TCP.
 pub(crate) fn each_way<P: Plain>(stream: &[u8], fresh: impl Fn() -> Line<P>) -> Line<P> {

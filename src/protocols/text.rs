@@ -4,8 +4,8 @@ use crate::{Data, Payload};
 
 /// Messages that end with a line feed: what `nc` and `telnet` speak.
 ///
-/// A message arrives without its line end (`\n` or `\r\n`), as text where it is UTF-8 and as bytes otherwise; what is sent
-/// gets a `\n` behind it. A message that holds a `\n` arrives as two.
+/// A message arrives without its line end (`\n` or `\r\n`), as text where it is UTF-8 and as bytes
+/// otherwise; what is sent gets a `\n` behind it. A message that holds a `\n` arrives as two.
 ///
 /// ```
 /// use workerman::{Protocol, Text};
@@ -86,8 +86,8 @@ impl Protocol for Text {
 impl Serve for Text {}
 impl Dial for Text {}
 
-/// Eight bytes at a time: a byte of `word ^ feeds` is zero where a line feed stands, and subtracting one from a zero byte is
-/// what sets its highest bit without having had it.
+/// Eight bytes at a time: a byte of `word ^ feeds` is zero where a line feed stands, and
+/// subtracting one from a zero byte is what sets its highest bit without having had it.
 #[inline]
 fn find_line_feed(bytes: &[u8]) -> Option<usize> {
     const ONES: u64 = u64::from_ne_bytes([1; 8]);

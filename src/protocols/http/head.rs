@@ -1,4 +1,5 @@
-//! The search for a head's end, byte by byte in linear time, and its reading by `httparse` under stricter rules.
+//! The search for a head's end, byte by byte in linear time, and its reading by `httparse` under
+//! stricter rules.
 use super::is_control;
 use crate::Limits;
 use std::ops::Range;
@@ -37,7 +38,8 @@ enum Place {
 }
 
 impl HeadScan {
-    /// The length of the head at the front of `buffer`, its empty line included; `None` while it has not all arrived.
+    /// The length of the head at the front of `buffer`, its empty line included; `None` while it
+    /// has not all arrived.
     pub(crate) fn find(
         &mut self,
         buffer: &[u8],
@@ -79,7 +81,8 @@ impl Place {
             (Place::LineStart, b'\r') => Ok(Place::HeadEnd),
             (Place::InLine, b'\r') => Ok(Place::LineEnd),
             (_, b'\n') => Err(HeadFault::Malformed("a line feed without a carriage return")),
-            // RFC 9112 §5.2: a folded line is another way of writing what a proxy may read otherwise.
+            // RFC 9112 §5.2: a folded line is another way of writing what a proxy may read
+            // otherwise.
             (Place::LineStart, b' ' | b'\t') => Err(HeadFault::Malformed("a folded header line")),
             (Place::Start, b'\r' | b' ' | b'\t') => {
                 Err(HeadFault::Malformed("an empty line or a space before the first line"))
@@ -100,8 +103,8 @@ pub(crate) struct Fields {
 pub(crate) type Span = Range<u32>;
 
 impl Fields {
-    /// The text of a head, for `httparse`. RFC 9110 §5.5 lets bytes above 127 be any encoding: UTF-8 where they are, or else
-    /// ISO-8859-1, as HTTP had it once.
+    /// The text of a head, for `httparse`. RFC 9110 §5.5 lets bytes above 127 be any encoding:
+    /// UTF-8 where they are, or else ISO-8859-1, as HTTP had it once.
     pub(super) fn text_of(head: &[u8]) -> String {
         match std::str::from_utf8(head) {
             Ok(text) => text.into(),

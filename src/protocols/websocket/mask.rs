@@ -1,6 +1,7 @@
 //! Masking (RFC 6455 §5.3): every byte of a client's payload XOR the key's, in turn.
 //!
-//! Eight bytes at a time, and from one KiB on with the widest vectors that the machine has, chosen at run time.
+//! Eight bytes at a time, and from one KiB on with the widest vectors that the machine has, chosen
+//! at run time.
 
 pub(super) type Key = [u8; 4];
 

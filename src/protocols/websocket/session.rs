@@ -7,7 +7,8 @@
 //! Refused
 //! ```
 //!
-//! An idle session is sixteen bytes: what only a handshake, a fragmented message or the end needs stands in a box.
+//! An idle session is sixteen bytes: what only a handshake, a fragmented message or the end needs
+//! stands in a box.
 use super::WebsocketType;
 use super::frame::{self, CONTROL_MOST, Control, Head, Opcode, Plain, Role, broken};
 use super::handshake::Pending;
@@ -88,17 +89,20 @@ impl Session {
         matches!(self.state, State::Over | State::Refused)
     }
 
-    /// The code of the peer's close frame, 1005 for one without; `None` as long as there was no close frame.
+    /// The code of the peer's close frame, 1005 for one without; `None` as long as there was no
+    /// close frame.
     pub(crate) fn close_code(&self) -> Option<u16> {
         self.more.as_ref().and_then(|more| more.peers_code)
     }
 
-    /// What `on_closing` will say. `Err` says what is wrong with it; the close frame says 1000 then.
+    /// What `on_closing` will say. `Err` says what is wrong with it; the close frame says 1000
+    /// then.
     pub(crate) fn set_close(&mut self, code: u16, reason: &str) -> Result<(), Cow<'static, str>> {
         self.more().close = None;
         if !is_close_code(code) {
             return Err(format!(
-                "{code} may not stand in a close frame (RFC 6455 §7.4): 1000 is sent; 3000 to 4999 are free for programs"
+                "{code} may not stand in a close frame (RFC 6455 §7.4): 1000 is sent; \
+                 3000 to 4999 are free for programs"
             )
             .into());
         }
@@ -126,7 +130,8 @@ impl Session {
         self.set_wants(WANTS_PINGS, wants);
     }
 
-    /// Whether the program has a callback for pongs: without one only a heartbeat's answer is an event.
+    /// Whether the program has a callback for pongs: without one only a heartbeat's answer is an
+    /// event.
     pub(crate) fn set_wants_pongs(&mut self, wants: bool) {
         self.set_wants(WANTS_PONGS, wants);
     }
@@ -247,7 +252,8 @@ impl Session {
         if total <= buffer.len() || !self.is_text(head.opcode) {
             return Ok(Input::Package(total));
         }
-        // RFC 6455 §8.1: an endpoint that finds invalid UTF-8 must fail the connection; why wait for the frame's end?
+        // RFC 6455 §8.1: an endpoint that finds invalid UTF-8 must fail the connection; why wait
+        // for the frame's end?
         let arrived = (buffer.len() - head.length).min(u32::MAX as usize);
         let judged = self.judged as usize;
         if arrived > judged {
@@ -436,7 +442,8 @@ impl Session {
                     return Ok(Opcode::Text);
                 }
                 Err(Violation::new(
-                    "BINARY_TYPE_BLOB sends text, and these bytes are not UTF-8: set BINARY_TYPE_ARRAYBUFFER",
+                    "BINARY_TYPE_BLOB sends text, and these bytes are not UTF-8: \
+                     set BINARY_TYPE_ARRAYBUFFER",
                 ))
             }
         }
@@ -488,7 +495,8 @@ impl Session {
         true
     }
 
-    /// Appends a close frame that says what was wrong, unless ours has left or the session never opened.
+    /// Appends a close frame that says what was wrong, unless ours has left or the session never
+    /// opened.
     pub(super) fn violated(
         &mut self,
         role: Role,

@@ -1,4 +1,5 @@
-//! The client's side: the request in Workerman's order, and the check of the server's answer (RFC 6455 §4.1).
+//! The client's side: the request in Workerman's order, and the check of the server's answer (RFC
+//! 6455 §4.1).
 use super::{accept_for, check_ours, check_protocols};
 use crate::protocols::http::{HeadFault, HeadScan, check_header, list};
 use crate::protocols::websocket::WebsocketType;
@@ -113,11 +114,13 @@ impl Asking {
         const BEGINNING: &[u8] = b"HTTP/1.";
         let compared = buffer.len().min(BEGINNING.len());
         if buffer[..compared] != BEGINNING[..compared] {
-            // RFC 8446 §5.1: 21 is an alert, which is how TLS answers a request that is none of its own.
+            // RFC 8446 §5.1: 21 is an alert, which is how TLS answers a request that is none of its
+            // own.
             return Err(Violation::new(match buffer[0] {
                 21 => "the server speaks TLS: connect with wss:// instead of ws://",
                 _ => {
-                    "the server's answer to the handshake is not HTTP/1.1: another service listens there"
+                    "the server's answer to the handshake is not HTTP/1.1: \
+                     another service listens there"
                 }
             }));
         }
@@ -194,7 +197,9 @@ impl Asking {
             return Err("the server's 101 has no Connection: Upgrade header".into());
         }
         if one("Sec-WebSocket-Accept")? != self.accept {
-            return Err("the server's Sec-WebSocket-Accept does not belong to our key: it has not read this request".into());
+            return Err("the server's Sec-WebSocket-Accept does not belong to our key: \
+                        it has not read this request"
+                .into());
         }
         if let Some(extensions) = response.all("Sec-WebSocket-Extensions").flat_map(list).next() {
             return Err(format!("the server uses an extension nobody asked for: {extensions}"));
@@ -248,7 +253,8 @@ fn unreadable(fault: HeadFault, cx: &Context) -> Violation {
     let limits = cx.limits();
     Violation::new(match fault {
         HeadFault::TooLong => format!(
-            "the server's answer to the handshake has a head of more than {} bytes (limits.head_bytes)",
+            "the server's answer to the handshake has a head of more than {} bytes \
+             (limits.head_bytes)",
             limits.head_bytes
         ),
         HeadFault::TooManyFields => format!(

@@ -82,7 +82,8 @@ impl Answering {
         }
     }
 
-    /// Further lines of the 101, in place of those set before; none is taken if one of them is wrong.
+    /// Further lines of the 101, in place of those set before; none is taken if one of them is
+    /// wrong.
     pub(crate) fn set_headers<N: AsRef<str>, V: AsRef<str>>(
         &mut self,
         headers: impl IntoIterator<Item = (N, V)>,
@@ -103,7 +104,8 @@ impl Answering {
         Ok(())
     }
 
-    /// This answer instead of the 101; a wrong one refuses with 403, and the error says what was wrong with it.
+    /// This answer instead of the 101; a wrong one refuses with 403, and the error says what was
+    /// wrong with it.
     pub(crate) fn refuse(&mut self, mut response: Response) -> Result<(), Error> {
         let fault = response.take_fault().or_else(|| check_refusal(&response).err());
         let (response, result) = match fault {
@@ -126,7 +128,8 @@ impl Answering {
             return Some(Verdict::Refused);
         }
         let mut head = format!(
-            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {}\r\n",
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Accept: {}\r\n",
             self.accept
         );
         for (name, value) in &self.headers {
@@ -207,7 +210,8 @@ fn refused(fault: HeadFault, speaks_tls: bool) -> Refused {
         // RFC 8446 §5.1: 22 begins a handshake of TLS.
         _ if speaks_tls => Refused::new(
             400,
-            "The client speaks TLS and this listener does not: connect with ws://, or give the worker a certificate.",
+            "The client speaks TLS and this listener does not: \
+             connect with ws://, or give the worker a certificate.",
         ),
         HeadFault::TooLong => {
             Refused::new(431, "The request's head is too long (limits.head_bytes).")

@@ -9,7 +9,8 @@ fn stream(role: Role, dice: &mut Dice) -> Vec<u8> {
     for _ in 0..dice.below(12) {
         let length = [0, 1, 5, 30, 125, 126, 300, 2000][dice.below(8)];
         let payload = if dice.below(4) > 0 {
-            "aé€😀".chars().cycle().skip(dice.below(4)).take(length / 3).collect::<String>().into()
+            let text = "aé€😀".chars().cycle().skip(dice.below(4)).take(length / 3);
+            text.collect::<String>().into()
         } else {
             dice.bytes(length)
         };
