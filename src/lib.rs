@@ -26,7 +26,7 @@ pub use interval::Interval;
 pub use limits::Limits;
 pub use protocols::{
     Context, Dial, Farewell, Frame, Input, Protocol, Request, Response, Serve, Tcp, Text,
-    Violation, Websocket, WebsocketType, Ws,
+    Violation, Websocket, WebsocketSession, WebsocketType, Ws,
 };
 pub use timer::Timer;
 pub use transport::{Tls, Transport};
