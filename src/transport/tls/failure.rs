@@ -101,19 +101,27 @@ fn server_certificate(error: &CertificateError, host: &str) -> String {
             "the certificate of {host} is signed by an unknown issuer; if that is an authority of \
              your own, name its certificate: Tls::ca_file"
         ),
+        CertificateError::BadSignature => format!(
+            "the certificate of {host} is signed by another key than that of the trusted \
+             authority of this name; if the authority has a new one: Tls::ca_file"
+        ),
         CertificateError::NotValidForName => {
             format!("the certificate does not name {host}; say which name it has: Tls::peer_name")
         }
         CertificateError::NotValidForNameContext { presented, .. } => {
             let names: Vec<&str> = presented.iter().map(|name| plain_name(name)).collect();
-            match names.first() {
-                None => format!(
+            let meant = match names.iter().find(|name| !name.starts_with('*')) {
+                Some(name) => format!("Tls::peer_name(\"{name}\")"),
+                None => "Tls::peer_name".to_string(),
+            };
+            match names.is_empty() {
+                true => format!(
                     "the certificate of {host} names nobody (it has no subjectAltName), so it \
                      cannot be for {host}: make one with that name"
                 ),
-                Some(first) => format!(
-                    "the certificate names {}, not {host}; connect by that name, or say that it \
-                     is meant: Tls::peer_name(\"{first}\")",
+                false => format!(
+                    "the certificate names {}, not {host}; connect by such a name, or say that \
+                     it is meant: {meant}",
                     names.join(", ")
                 ),
             }

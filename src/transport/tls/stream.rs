@@ -12,9 +12,10 @@ use std::{fmt, mem};
 /// What `write` takes before the socket has taken it: four records, in one system call.
 const WRITE_BYTES: usize = 64 << 10;
 
-/// One read of the socket. Each read is handed to the session whole, and the session refuses more when
-/// 16 KiB of plaintext wait in it; so no read asks for more than the caller has room for, and a
-/// handshake, where nobody takes plaintext, for no more than this.
+/// One read of the socket. It is handed to the session whole, in steps, and the session refuses a step
+/// while more than 16 KiB of plaintext wait in it. What waits is at most what the reading brought beyond
+/// the caller's room, and the record that had begun before, of at most 16 KiB. So no read asks for more
+/// than the room; and a handshake, where nobody takes plaintext, asks for no more than this.
 const READ_BYTES: usize = 64 << 10;
 const HANDSHAKE_READ_BYTES: usize = 8 << 10;
 
@@ -102,8 +103,8 @@ impl TlsStream {
                 self.host = Box::default();
                 return Ok(true);
             }
-            match self.fill(HANDSHAKE_READ_BYTES) {
-                Ok(()) => {}
+            match self.fill(HANDSHAKE_READ_BYTES, &mut []) {
+                Ok(_) => {}
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(false),
                 Err(e) => return Err(failure::of_io(e, self.side, &self.host)),
             }
@@ -130,8 +131,9 @@ impl TlsStream {
             if !matches!(self.end, End::Open) {
                 return if filled > 0 { Ok(filled) } else { self.tell_end() };
             }
-            match self.fill((buffer.len() - filled).min(READ_BYTES)) {
-                Ok(()) => {}
+            let room = &mut buffer[filled..];
+            match self.fill(room.len().min(READ_BYTES), room) {
+                Ok(some) => filled += some,
                 Err(e) if filled == 0 => return Err(e),
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(filled),
                 Err(e) => {
@@ -218,6 +220,11 @@ impl TlsStream {
         &mut self.socket
     }
 
+    #[cfg(test)]
+    pub(super) fn session(&self) -> &Connection {
+        &self.session
+    }
+
     /// Ciphertext to the socket. `true`: all has left.
     fn push(&mut self) -> io::Result<bool> {
         while self.session.wants_write() {
@@ -232,15 +239,16 @@ impl TlsStream {
         Ok(true)
     }
 
-    /// One read of the socket, handed to the session. `WouldBlock` is the socket's own.
-    fn fill(&mut self, at_most: usize) -> io::Result<()> {
+    /// One read of the socket, handed to the session; `plain` takes what comes out, and how much that is
+    /// is the answer. `WouldBlock` is the socket's own.
+    fn fill(&mut self, at_most: usize, plain: &mut [u8]) -> io::Result<usize> {
         let mut ciphertext = borrow_buffer();
-        let filled = self.fill_by(&mut ciphertext[..at_most]);
+        let filled = self.fill_by(&mut ciphertext[..at_most], plain);
         return_buffer(ciphertext);
         filled
     }
 
-    fn fill_by(&mut self, buffer: &mut [u8]) -> io::Result<()> {
+    fn fill_by(&mut self, buffer: &mut [u8], plain: &mut [u8]) -> io::Result<usize> {
         let got = match self.socket.read(buffer) {
             Ok(got) => got,
             Err(e) => {
@@ -253,12 +261,13 @@ impl TlsStream {
         if got == 0 {
             self.session.read_tls(&mut rest)?;
             self.end = End::Arrived;
-            return Ok(());
+            return Ok(0);
         }
         if !mem::replace(&mut self.heard, true) && !FIRST_RECORDS.contains(&rest[0]) {
             self.end = End::Failed(io::Error::new(ErrorKind::InvalidData, NotTls(rest.to_vec())));
-            return Ok(());
+            return Ok(0);
         }
+        let mut filled = 0;
         // Handed an empty slice, the session would take it for the peer's end.
         while !rest.is_empty() && matches!(self.end, End::Open) {
             self.session.read_tls(&mut rest)?;
@@ -271,15 +280,16 @@ impl TlsStream {
                 }
                 Err(e) => self.end = End::Failed(io::Error::new(ErrorKind::InvalidData, e)),
             }
+            filled += self.take_plaintext(&mut plain[filled..])?;
         }
         // Answers of TLS itself: tickets, key updates, the alert that says what we refuse. If the socket
         // fails over them, the next read or write says so.
         let _ = self.push();
-        Ok(())
+        Ok(filled)
     }
 
     fn take_plaintext(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.unread == 0 {
+        if self.unread == 0 || buffer.is_empty() {
             return Ok(0);
         }
         let got = match self.session.reader().read(buffer) {
@@ -320,7 +330,7 @@ impl TlsStream {
 
     /// The socket failed under our writing: the peer may have said why before it went.
     fn why_it_broke(&mut self, error: io::Error) -> TlsFailure {
-        while matches!(self.end, End::Open) && self.fill(HANDSHAKE_READ_BYTES).is_ok() {}
+        while matches!(self.end, End::Open) && self.fill(HANDSHAKE_READ_BYTES, &mut []).is_ok() {}
         match self.end {
             End::Failed(_) => match self.check_end() {
                 Err(said) => said,

@@ -1,0 +1,310 @@
+//! Bytes through TLS: ends, truncation, full sockets, peers that speak something else.
+use super::*;
+use crate::transport::Listener;
+use crate::transport::testing::{read_exact, read_some, readable, unix_pair, writable, write_all};
+use std::io::{ErrorKind, IoSlice};
+
+#[test]
+fn tls_runs_over_unix_sockets_too() {
+    let authority = Authority::new();
+    let client = Tls::new().ca_file(authority.ca()).client().expect("client");
+    let server = Tls::new().identity(authority.identity(&["localhost"])).server().expect("server");
+    let (near, far) = unix_pair();
+    let mut near = near.over_tls_client(&client, "localhost").expect("client");
+    let mut far = far.over_tls_server(&server).expect("server");
+    let (a, b) = shake(&mut near, &mut far);
+    a.and(b).expect("handshake");
+    assert!(near.is_tls());
+    write_all(&mut near, b"hello");
+    assert_eq!(read_exact(&mut far, 5), b"hello");
+    assert!(near.over_tls_client(&client, "localhost").is_err(), "it speaks TLS already");
+}
+
+#[test]
+fn a_farewell_is_an_end_and_the_other_direction_stays_open() {
+    let (mut near, mut far) = any_standing();
+    write_all(&mut near, b"last words");
+    assert!(near.shutdown_write().expect("shutdown"));
+    assert!(near.shutdown_write().expect("again"));
+    assert_eq!(read_exact(&mut far, 10), b"last words");
+    assert_eq!(read_some(&mut far, &mut [0; 8]).expect("end"), 0);
+    write_all(&mut far, b"answer");
+    assert_eq!(read_exact(&mut near, 6), b"answer");
+    assert!(far.shutdown_write().expect("shutdown"));
+    assert_eq!(read_some(&mut near, &mut [0; 8]).expect("end"), 0);
+}
+
+#[test]
+fn a_fin_without_a_farewell_is_a_truncation() {
+    let (mut near, mut far) = any_standing();
+    write_all(&mut near, b"half a mess");
+    tls_of(&near).socket().shutdown_write().expect("only the socket ends");
+    assert_eq!(read_exact(&mut far, 11), b"half a mess");
+    let error = read_some(&mut far, &mut [0; 8]).expect_err("truncated");
+    assert_eq!(error.kind(), ErrorKind::UnexpectedEof);
+    let failure = far.failure(error);
+    assert_eq!(failure.kind, FailureKind::Truncated);
+    assert!(failure.reason.contains("close_notify"), "{failure:?}");
+}
+
+#[test]
+fn what_the_session_holds_back_shows_although_the_socket_is_drained() {
+    let (mut near, mut far) = any_standing();
+    write_all(&mut near, b"0123456789");
+    assert!(near.shutdown_write().expect("farewell"));
+    let mut buffer = [0; 4];
+    assert_eq!(read_some(&mut far, &mut buffer).expect("read"), 4);
+    assert!(far.has_unread());
+    assert_eq!(far.read(&mut buffer).expect("read"), 4);
+    assert_eq!(far.read(&mut buffer).expect("read"), 2);
+    if far.drained() {
+        // The farewell may have come with the data, and then no event will come for it.
+        assert!(far.has_unread());
+    }
+    assert_eq!(read_some(&mut far, &mut buffer).expect("end"), 0);
+    assert!(!far.has_unread());
+}
+
+#[test]
+fn drained_speaks_of_the_socket_and_not_of_the_records() {
+    let (mut near, mut far) = any_standing();
+    let mut buffer = vec![0; 64 << 10];
+    // Tickets may be under way, so that the first read sees more than the data.
+    write_all(&mut near, b"small");
+    assert_eq!(read_some(&mut far, &mut buffer).expect("read"), 5);
+    assert!(far.drained(), "a short read of the socket");
+    assert!(!far.has_unread());
+    assert_eq!(far.read(&mut buffer).expect_err("nothing").kind(), ErrorKind::WouldBlock);
+    assert!(far.drained());
+}
+
+#[test]
+fn bytes_taken_are_bytes_that_arrive_however_full_the_socket_is() {
+    let (mut near, mut far) = any_standing();
+    let block: Vec<u8> = (0..100_003u32).map(|at| (at ^ at >> 8) as u8).collect();
+    let mut sent = 0;
+    while !near.wants_write() {
+        sent += near.write(&block[sent % block.len()..]).expect("write");
+    }
+    assert_eq!(near.write(b"more").expect_err("stuck").kind(), ErrorKind::WouldBlock);
+    assert!(!near.flush_transport().expect("stuck"));
+    assert!(near.unflushed() > 0 && near.unflushed() <= 64 << 10, "{}", near.unflushed());
+
+    let mut got = 0;
+    let mut buffer = vec![0; 10_000];
+    while got < sent {
+        let some = match far.read(&mut buffer) {
+            Ok(some) => some,
+            Err(e) if e.kind() == ErrorKind::WouldBlock => {
+                near.flush_transport().expect("flush");
+                readable(&mut far);
+                continue;
+            }
+            Err(e) => panic!("read: {e}"),
+        };
+        for byte in &buffer[..some] {
+            assert_eq!(*byte, block[got % block.len()], "at {got} of {sent}");
+            got += 1;
+        }
+    }
+    assert!(near.flush_transport().expect("flush"));
+    assert_eq!((got, near.unflushed()), (sent, 0));
+}
+
+#[test]
+fn a_large_message_crosses_whole_with_both_ends_taking_turns() {
+    let (mut near, mut far) = any_standing();
+    let message: Vec<u8> = (0..3 << 20).map(|at: u32| (at ^ at >> 8) as u8).collect();
+    let (mut sent, mut got) = (0, Vec::new());
+    let mut buffer = vec![0; 10_000];
+    let mut turns = 0;
+    while got.len() < message.len() {
+        turns += 1;
+        assert!(turns < 1_000_000, "it goes on");
+        while sent < message.len() {
+            // Slices of odd lengths, as a head and a payload are.
+            let middle = (sent + 7).min(message.len());
+            let slices = [IoSlice::new(&message[sent..middle]), IoSlice::new(&message[middle..])];
+            match near.write_vectored(&slices) {
+                Ok(taken) => sent += taken,
+                Err(e) if e.kind() == ErrorKind::WouldBlock => break,
+                Err(e) => panic!("write: {e}"),
+            }
+        }
+        near.flush_transport().expect("flush");
+        readable(&mut far);
+        loop {
+            match far.read(&mut buffer) {
+                Ok(some) => got.extend_from_slice(&buffer[..some]),
+                Err(e) if e.kind() == ErrorKind::WouldBlock => break,
+                Err(e) => panic!("read: {e}"),
+            }
+        }
+        assert!(!far.has_unread());
+    }
+    assert!(got == message);
+    assert!(near.flush_transport().expect("flush"));
+    assert_eq!(near.unflushed(), 0);
+}
+
+#[test]
+fn a_farewell_waits_behind_what_is_stuck() {
+    let (mut near, mut far) = any_standing();
+    let block = vec![1; 64 << 10];
+    let mut sent = 0;
+    while !near.wants_write() {
+        sent += near.write(&block).expect("write");
+    }
+    assert!(!near.shutdown_write().expect("stuck"));
+    let mut got = 0;
+    let mut buffer = vec![0; 64 << 10];
+    let mut left = false;
+    loop {
+        match far.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(some) => got += some,
+            Err(e) if e.kind() == ErrorKind::WouldBlock && left => readable(&mut far),
+            Err(e) if e.kind() == ErrorKind::WouldBlock => {
+                writable(&mut near);
+                left = near.shutdown_write().expect("shutdown");
+            }
+            Err(e) => panic!("read: {e}"),
+        }
+        left = left || near.shutdown_write().expect("shutdown");
+    }
+    assert_eq!(got, sent);
+}
+
+#[test]
+fn nothing_is_taken_before_the_handshake_is_complete() {
+    let authority = Authority::new();
+    let server = Tls::new().identity(authority.identity(&["localhost"]));
+    let (mut near, _far) = ends(&Tls::new().ca_file(authority.ca()), "localhost", &server);
+    assert_eq!(near.write(b"early").expect_err("early").kind(), ErrorKind::WouldBlock);
+    assert!(!near.handshake().expect("under way"));
+}
+
+#[test]
+fn a_server_that_speaks_plain_text_is_said_to() {
+    let client = Tls::new().client().expect("client");
+    for (says, words) in [
+        (&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], "does not speak TLS, but plain HTTP"),
+        (b"220 mail.example\r\n", "the peer does not speak TLS"),
+        (b"x", "the peer does not speak TLS"),
+    ] {
+        let (near, mut far) = tcp_pair();
+        let mut near = near.over_tls_client(&client, "localhost").expect("client");
+        assert!(!near.handshake().expect("under way"));
+        write_all(&mut far, says);
+        readable(&mut near);
+        let failure = near.handshake().expect_err("no TLS");
+        assert_eq!(failure.kind, FailureKind::Tls);
+        assert!(failure.reason.contains(words), "{failure:?}");
+    }
+}
+
+#[test]
+fn a_client_that_speaks_plain_text_is_said_to() {
+    let authority = Authority::new();
+    let server = Tls::new().identity(authority.identity(&["localhost"])).server().expect("server");
+    let (mut near, far) = tcp_pair();
+    let mut far = far.over_tls_server(&server).expect("server");
+    write_all(&mut near, b"GET / HTTP/1.1\r\n\r\n");
+    readable(&mut far);
+    let failure = far.handshake().expect_err("no TLS");
+    assert!(failure.reason.contains("does not speak TLS, but plain HTTP"), "{failure:?}");
+}
+
+#[test]
+fn a_peer_that_ends_within_the_handshake_is_a_failure_and_no_endless_loop() {
+    let client = Tls::new().client().expect("client");
+    let (near, mut far) = tcp_pair();
+    let mut near = near.over_tls_client(&client, "localhost").expect("client");
+    assert!(!near.handshake().expect("under way"));
+    far.shutdown_write().expect("shutdown");
+    readable(&mut near);
+    let failure = near.handshake().expect_err("ended");
+    assert!(failure.reason.contains("does it speak TLS there?"), "{failure:?}");
+
+    // RUSTSEC-2024-0336: a farewell instead of a handshake.
+    const CLOSE_NOTIFY: [u8; 7] = [21, 3, 3, 0, 2, 1, 0];
+    let (near, mut far) = tcp_pair();
+    let mut near = near.over_tls_client(&client, "localhost").expect("client");
+    write_all(&mut far, &CLOSE_NOTIFY);
+    far.shutdown_write().expect("shutdown");
+    readable(&mut near);
+    loop {
+        match near.handshake() {
+            Ok(done) => assert!(!done),
+            Err(failure) => break assert_eq!(failure.kind, FailureKind::Tls),
+        }
+        readable(&mut near);
+    }
+}
+
+#[test]
+fn a_handshake_that_comes_byte_by_byte_stands() {
+    let authority = Authority::new();
+    let client = Tls::new().ca_file(authority.ca()).client().expect("client");
+    let server = Tls::new().identity(authority.identity(&["localhost"])).server().expect("server");
+    let ((near, mut near_wire), (mut far_wire, far)) = (tcp_pair(), tcp_pair());
+    let mut near = near.over_tls_client(&client, "localhost").expect("client");
+    let mut far = far.over_tls_server(&server).expect("server");
+    let (mut near_stands, mut far_stands) = (false, false);
+    let mut turns = 0;
+    while !(near_stands && far_stands) {
+        turns += 1;
+        assert!(turns < 100_000, "it goes on");
+        near_stands = near_stands || near.handshake().expect("client");
+        far_stands = far_stands || far.handshake().expect("server");
+        pass_a_byte(&mut near_wire, &mut far_wire, &mut far);
+        pass_a_byte(&mut far_wire, &mut near_wire, &mut near);
+    }
+}
+
+fn pass_a_byte(from: &mut Stream, to: &mut Stream, end: &mut Stream) {
+    let mut byte = [0];
+    if matches!(from.read(&mut byte), Ok(1)) {
+        write_all(to, &byte);
+        readable(end);
+    }
+}
+
+#[test]
+fn broken_records_are_failures_in_words_and_the_peer_gets_an_alert() {
+    let (mut near, mut far) = any_standing();
+    // An application record that nobody encrypted.
+    let socket = match &mut near {
+        Stream::Tls(tls) => tls.socket_mut(),
+        Stream::Plain { .. } => panic!("TLS"),
+    };
+    use std::io::Write;
+    let garbage = [&[23, 3, 3, 0, 32][..], &[0x55; 32]].concat();
+    assert_eq!(socket.write(&garbage).expect("write"), garbage.len());
+    let error = read_some(&mut far, &mut [0; 8]).expect_err("broken");
+    assert_eq!(error.kind(), ErrorKind::InvalidData);
+    let failure = far.failure(error);
+    assert_eq!(failure.kind, FailureKind::Tls);
+    assert!(failure.reason.contains("the client broke TLS"), "{failure:?}");
+    assert!(!far.has_unread());
+    let error = read_some(&mut near, &mut [0; 8]).expect_err("alert");
+    assert!(near.failure(error).reason.contains("BadRecordMac"));
+}
+
+#[test]
+fn accepted_sockets_speak_tls_too() {
+    let authority = Authority::new();
+    let server = Tls::new().identity(authority.identity(&["127.0.0.1"])).server().expect("server");
+    let client = Tls::new().ca_file(authority.ca()).client().expect("client");
+    let place = crate::transport::Place::Ip(crate::transport::testing::loopback());
+    let mut listener = Listener::bind(&place, 16, false, None).expect("bind");
+    let address = listener.local_addr().expect("address");
+    let near = Stream::tcp(crate::transport::tcp::dial(address, None).expect("dial"));
+    crate::transport::testing::Watch::on(&mut listener, Interest::READABLE).wait();
+    let (far, _) = listener.accept().expect("accept");
+    let mut near = near.over_tls_client(&client, "127.0.0.1").expect("client");
+    let mut far = far.over_tls_server(&server).expect("server");
+    let (a, b) = shake(&mut near, &mut far);
+    a.and(b).expect("handshake");
+    assert_eq!(far.peer_addr(), near.local_addr());
+}
