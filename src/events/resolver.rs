@@ -1,10 +1,11 @@
-//! Names become addresses in threads of their own: `getaddrinfo` may take half a minute, the loop has no
-//! such time. It is asked for everything that is no literal, so that `/etc/hosts`, `nsswitch.conf` and a
-//! VPN's rules hold.
+//! Names become addresses in threads of their own: `getaddrinfo` may take half a minute, the loop
+//! has no such time. It is asked for everything that is no literal, so that `/etc/hosts`,
+//! `nsswitch.conf` and a VPN's rules hold.
 //!
-//! At most one look-up a name is under way; whoever else asks waits for it. What was found holds for ten
-//! seconds, unless [`Resolver::forget`] says that it led nowhere; failures are not kept. The caller has a
-//! deadline of its own and need not tell when it gives up: an answer that nobody waits for is dropped.
+//! At most one look-up a name is under way; whoever else asks waits for it. What was found holds
+//! for ten seconds, unless [`Resolver::forget`] says that it led nowhere; failures are not kept.
+//! The caller has a deadline of its own and need not tell when it gives up: an answer that nobody
+//! waits for is dropped.
 use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::io;
@@ -62,7 +63,8 @@ pub(crate) type Resolved = Result<Vec<SocketAddr>, ResolveError>;
 pub(crate) type Lookup = dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync;
 
 impl Resolver {
-    /// `notify` is called in a thread of the pool when [`take_ready`](Resolver::take_ready) has something.
+    /// `notify` is called in a thread of the pool when [`take_ready`](Resolver::take_ready) has
+    /// something.
     pub(crate) fn new(notify: Arc<dyn Fn() + Send + Sync>) -> Self {
         Self::with_lookup(notify, Arc::new(system_lookup))
     }
@@ -78,8 +80,8 @@ impl Resolver {
         Resolver { pool, flights: HashMap::new(), found: HashMap::new() }
     }
 
-    /// At once for a literal and for what is known; otherwise [`take_ready`](Resolver::take_ready) answers
-    /// with this ticket. `now` is the loop's.
+    /// At once for a literal and for what is known; otherwise
+    /// [`take_ready`](Resolver::take_ready) answers with this ticket. `now` is the loop's.
     pub(crate) fn resolve(
         &mut self,
         host: &str,
@@ -128,8 +130,8 @@ impl Resolver {
         self.found.remove(&*host.to_ascii_lowercase());
     }
 
-    /// Nobody waits for this ticket any more. Not needed, but a name that nobody else waits for and whose
-    /// turn has not come is then not looked up at all.
+    /// Nobody waits for this ticket any more. Not needed, but a name that nobody else waits for
+    /// and whose turn has not come is then not looked up at all.
     pub(crate) fn abandon(&mut self, ticket: u64) {
         let mut alone = None;
         for (name, waiting) in &mut self.flights {
@@ -177,8 +179,8 @@ impl fmt::Debug for Resolver {
     }
 }
 
-/// IPv6 and IPv4 in turns, IPv6 first, each in its own order (RFC 8305 §4), none twice: so that a broken
-/// family costs one attempt, not a whole list of them.
+/// IPv6 and IPv4 in turns, IPv6 first, each in its own order (RFC 8305 §4), none twice: so that a
+/// broken family costs one attempt, not a whole list of them.
 pub(crate) fn interleave(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
     let mut v6 = addresses.iter().filter(|address| address.is_ipv6());
     let mut v4 = addresses.iter().filter(|address| address.is_ipv4());

@@ -1,4 +1,5 @@
-//! Addresses as programs write them, read strictly: what is odd is an error that says what to write.
+//! Addresses as programs write them, read strictly: what is odd is an error that says what to
+//! write.
 //!
 //! ```text
 //! client   <name>://host[:port][/path]   wss:// (TLS)   tcp://   ssl://   host:port
@@ -37,7 +38,8 @@ pub(crate) struct ClientAddress {
 }
 
 impl ClientAddress {
-    /// `name` is the protocol's scheme, `secure` the one that means the same over TLS, if it has one.
+    /// `name` is the protocol's scheme, `secure` the one that means the same over TLS, if it has
+    /// one.
     pub(crate) fn parse(
         address: &str,
         name: &'static str,
@@ -92,7 +94,7 @@ impl ClientAddress {
         let mut this = match kind.unix {
             Unix::No => {
                 let has_port = kind.own && name.eq_ignore_ascii_case("ws");
-                Self::network(rest, name, has_port)?
+                Self::network(rest, &format!("{scheme}://"), has_port)?
             }
             Unix::Path => Self::on_socket_file(rest, "")?,
             Unix::PathAndUri => {
@@ -115,14 +117,16 @@ impl ClientAddress {
                 rest.trim_start_matches('/')
             ));
         }
-        let mut this = Self::network(address, name, false)?;
+        let prefix = if name == "tcp" { String::new() } else { format!("{name}://") };
+        let mut this = Self::network(address, &prefix, false)?;
         this.text = address.to_string();
         this.scheme = "tcp".to_string();
         Ok(this)
     }
 
     /// `[user:password@]host[:port][/path][?query][#fragment]`
-    fn network(rest: &str, name: &str, has_default_port: bool) -> Result<Self, String> {
+    /// `prefix` is what stands, or should stand, before it.
+    fn network(rest: &str, prefix: &str, has_default_port: bool) -> Result<Self, String> {
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
         let (authority, path) = rest.split_at(end);
         let (userinfo, place) = match authority.rsplit_once('@') {
@@ -137,9 +141,8 @@ impl ClientAddress {
         }
         if port.is_none() && !has_default_port {
             return Err(format!(
-                "the port is missing: write `{}:port`, since only ws:// and wss:// have one \
-                 of their own",
-                if name == "tcp" { place.to_string() } else { format!("{name}://{place}") }
+                "the port is missing: write `{prefix}{place}:port`, since only ws:// and wss:// \
+                 have one of their own"
             ));
         }
         Ok(ClientAddress {

@@ -78,10 +78,19 @@ impl Listener {
         matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
     }
 
-    /// A newcomer was gone before it was accepted: the next one may be there.
+    /// A newcomer was gone before it was accepted, or its network was (Linux reports that here): the
+    /// next one may be there.
     pub(crate) fn is_lost_newcomer(error: &io::Error) -> bool {
-        use io::ErrorKind::{ConnectionAborted, ConnectionReset, NetworkUnreachable};
-        matches!(error.kind(), ConnectionAborted | ConnectionReset | NetworkUnreachable)
+        use io::ErrorKind as Kind;
+        let gone = matches!(
+            error.kind(),
+            Kind::ConnectionAborted
+                | Kind::ConnectionReset
+                | Kind::NetworkDown
+                | Kind::NetworkUnreachable
+                | Kind::HostUnreachable
+        );
+        gone || Errno::from_io_error(error) == Some(Errno::PROTO)
     }
 }
 

@@ -1,13 +1,13 @@
 //! Sockets: the rest of the crate sees bytes and "would block".
 //!
-//! A [`Stream`] is a tcp or unix socket, bare or under TLS. None of its calls blocks. What TLS adds to
-//! the rules of a bare socket:
+//! A [`Stream`] is a tcp or unix socket, bare or under TLS. None of its calls blocks. What TLS
+//! adds to the rules of a bare socket:
 //!
 //! - [`Stream::write`] answers how much *plaintext* was taken. Fewer bytes than were given, or
-//!   `WouldBlock`, mean that the socket is full, so a writable event follows. All bytes taken does not
-//!   mean that they left: that is what [`Stream::flush_transport`] answers.
-//! - [`Stream::read`] stops short for a small record, so the length of what it gives says nothing about
-//!   the socket; [`Stream::drained`] does. What the session still holds shows in
+//!   `WouldBlock`, mean that the socket is full, so a writable event follows. All bytes taken
+//!   does not mean that they left: that is what [`Stream::flush_transport`] answers.
+//! - [`Stream::read`] stops short for a small record, so the length of what it gives says nothing
+//!   about the socket; [`Stream::drained`] does. What the session still holds shows in
 //!   [`Stream::has_unread`], and no event will come for it.
 //! - `Ok(0)` is the peer's close_notify. A FIN without one is an error of the kind `UnexpectedEof`:
 //!   whoever sits between may have cut the conversation short.
@@ -82,8 +82,9 @@ impl Stream {
         }
     }
 
-    /// `true`: it stands, and the caller reads at once, since the peer's first bytes may have come with
-    /// the handshake's last. `false`: call again on the next event. Not for a socket that is connecting.
+    /// `true`: it stands, and the caller reads at once, since the peer's first bytes may have
+    /// come with the handshake's last. `false`: call again on the next event. Not for a socket
+    /// that is connecting.
     pub(crate) fn handshake(&mut self) -> Result<bool, TlsFailure> {
         match self {
             Stream::Plain { .. } => Ok(true),
@@ -104,8 +105,8 @@ impl Stream {
         }
     }
 
-    /// The last [`read`](Stream::read) emptied the socket. It may stop the reading only if the event
-    /// said neither read-closed nor error, and if nothing [is unread](Stream::has_unread).
+    /// The last [`read`](Stream::read) emptied the socket. It may stop the reading only if the
+    /// event said neither read-closed nor error, and if nothing [is unread](Stream::has_unread).
     #[inline]
     pub(crate) fn drained(&self) -> bool {
         match self {
@@ -146,8 +147,8 @@ impl Stream {
         }
     }
 
-    /// TLS has bytes of its own to send (also after a read: tickets, alerts, key updates), or some that
-    /// [`write`](Stream::write) took: the caller waits for writable and then flushes.
+    /// TLS has bytes of its own to send (also after a read: tickets, alerts, key updates), or
+    /// some that [`write`](Stream::write) took: the caller waits for writable and then flushes.
     pub(crate) fn wants_write(&self) -> bool {
         match self {
             Stream::Plain { .. } => false,
@@ -155,7 +156,8 @@ impl Stream {
         }
     }
 
-    /// Bytes that [`write`](Stream::write) took and that may not all be the kernel's yet: at most 64 KiB.
+    /// Bytes that [`write`](Stream::write) took and that may not all be the kernel's yet: at most
+    /// 64 KiB.
     pub(crate) fn unflushed(&self) -> usize {
         match self {
             Stream::Plain { .. } => 0,
@@ -163,8 +165,8 @@ impl Stream {
         }
     }
 
-    /// Ends our direction, under TLS with its farewell. `false`: that has not left yet; call again on
-    /// the next writable event.
+    /// Ends our direction, under TLS with its farewell. `false`: that has not left yet; call
+    /// again on the next writable event.
     pub(crate) fn shutdown_write(&mut self) -> io::Result<bool> {
         match self {
             Stream::Plain { socket, .. } => socket.shutdown_write().map(|()| true),
@@ -172,8 +174,8 @@ impl Stream {
         }
     }
 
-    /// Reads past TLS and throws away, for the end of a connection: a socket closed over unread input
-    /// sends a reset, which can take our last answer with it. `Ok(0)` is the peer's FIN.
+    /// Reads past TLS and throws away, for the end of a connection: a socket closed over unread
+    /// input sends a reset, which can take our last answer with it. `Ok(0)` is the peer's FIN.
     pub(crate) fn read_raw_discard(&mut self, scratch: &mut [u8]) -> io::Result<usize> {
         match self {
             Stream::Plain { socket, .. } => socket.read(scratch),

@@ -1,4 +1,5 @@
-//! What the tests of sockets share: waiting with a bound, folders that vanish, two ends of a connection.
+//! What the tests of sockets share: waiting with a bound, folders that vanish, two ends of a
+//! connection.
 use super::{Stream, tcp};
 use mio::event::Source;
 use mio::{Events, Interest, Poll, Token};
@@ -76,6 +77,7 @@ pub(crate) fn tcp_pair() -> (Stream, Stream) {
     let (far, _) = tcp::accept(&listener).expect("accept");
     Watch::on(&mut near, Interest::WRITABLE).wait();
     assert!(tcp::connected(&near).expect("connected"));
+    tcp::finish(&near).expect("options");
     (Stream::tcp(near), Stream::tcp(far))
 }
 

@@ -214,8 +214,8 @@ fn date(time: UnixTime) -> String {
     format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{:02} UTC", seconds % 60)
 }
 
-/// Year, month and day of a day since 1970-01-01. Counted from 1 March of the year 0, so that the leap
-/// day is the last of a year and months have lengths that one formula gives.
+/// Year, month and day of a day since 1970-01-01. Counted from 1 March of the year 0, so that the
+/// leap day is the last of a year and months have lengths that one formula gives.
 fn civil(days: u64) -> (u64, u64, u64) {
     const DAYS_OF_400_YEARS: u64 = 146_097;
     const FROM_MARCH_OF_YEAR_0: u64 = 719_468;

@@ -38,13 +38,14 @@ pub enum Transport {
 
 /// TLS settings: PHP's `ssl` context array.
 ///
-/// A client needs none: it trusts the roots that browsers trust, and the certificate must carry the host
-/// of the address. A server needs its certificate and key.
+/// A client needs none: it trusts the roots that browsers trust, and the certificate must carry
+/// the host of the address. A server needs its certificate and key.
 ///
-/// Files are read when the settings are given to a worker or connection (or to [`check`](Tls::check)); what
-/// is wrong with them is that call's `Err`. The client's side is then kept with the value and its clones,
-/// so that a thousand connections read their files once and resume each other's TLS sessions; a server's
-/// files are read each time they are given, so giving them again is how a renewed certificate gets in.
+/// Files are read when the settings are given to a worker or connection (or to
+/// [`check`](Tls::check)); what is wrong with them is that call's `Err`. The client's side is
+/// then kept with the value and its clones, so that a thousand connections read their files once
+/// and resume each other's TLS sessions; a server's files are read each time they are given, so
+/// giving them again is how a renewed certificate gets in.
 ///
 /// ```no_run
 /// use workerman::Tls;
@@ -59,12 +60,12 @@ pub enum Transport {
 ///
 /// | PHP | here |
 /// |---|---|
-/// | `local_cert`, `local_pk` | [`identity`](Tls::identity), [`identity_files`](Tls::identity_files) |
-/// | `cafile` | [`ca_file`](Tls::ca_file) |
-/// | `peer_name` | [`peer_name`](Tls::peer_name) |
-/// | `SNI_server_certs` | [`identity_for`](Tls::identity_for) |
-/// | `verify_peer` of a server | [`require_client_certs`](Tls::require_client_certs) |
-/// | `verify_peer => false`, `allow_self_signed` | [`danger_accept_invalid_certs`](Tls::danger_accept_invalid_certs) |
+/// | `local_cert`, `local_pk` | [`Tls::identity`], [`Tls::identity_files`] |
+/// | `cafile` | [`Tls::ca_file`] |
+/// | `peer_name` | [`Tls::peer_name`] |
+/// | `SNI_server_certs` | [`Tls::identity_for`] |
+/// | `verify_peer` of a server | [`Tls::require_client_certs`] |
+/// | `verify_peer => false` | [`Tls::danger_accept_invalid_certs`] |
 /// | `passphrase` | decrypt the key once: `openssl pkey -in key.pem -out plain.pem` |
 #[derive(Clone, Debug, Default)]
 pub struct Tls {
@@ -96,8 +97,8 @@ impl Tls {
         Self::default()
     }
 
-    /// Certificate chain and key in one PEM file (`local_cert`): what a server shows, or a client that is
-    /// asked for a certificate.
+    /// Certificate chain and key in one PEM file (`local_cert`): what a server shows, or a client
+    /// that is asked for a certificate.
     pub fn identity(self, pem: impl AsRef<Path>) -> Self {
         let pem = pem.as_ref();
         self.identity_files(pem, pem)
@@ -109,27 +110,28 @@ impl Tls {
         Tls { identity, ..self.altered() }
     }
 
-    /// Client: trust the certificates in this file, and those they signed, instead of the public roots
-    /// (`cafile`).
+    /// Client: trust the certificates in this file, and those they signed, instead of the public
+    /// roots (`cafile`).
     pub fn ca_file(self, pem: impl AsRef<Path>) -> Self {
         Tls { ca_file: Some(pem.as_ref().to_path_buf()), ..self.altered() }
     }
 
-    /// Client: the name that the certificate must carry, where it is not the address' host (`peer_name`).
+    /// Client: the name that the certificate must carry, where it is not the address' host
+    /// (`peer_name`).
     pub fn peer_name(self, name: &str) -> Self {
         Tls { peer_name: Some(name.to_string()), ..self.altered() }
     }
 
-    /// Client: take any certificate, whoever signed it and whatever it names (`verify_peer => false`,
-    /// `allow_self_signed => true`). Whoever sits between can then read and change what is sent. For a
-    /// server of your own use [`ca_file`](Tls::ca_file).
+    /// Client: take any certificate, whoever signed it and whatever it names (`verify_peer =>
+    /// false`, `allow_self_signed => true`). Whoever sits between can then read and change what
+    /// is sent. For a server of your own use [`ca_file`](Tls::ca_file).
     pub fn danger_accept_invalid_certs(self) -> Self {
         Tls { accept_invalid: true, ..self.altered() }
     }
 
-    /// Server: a further identity, chosen by the name that the client asks for (SNI). `host` may begin
-    /// with `*.`, for one label. Other names get [`identity`](Tls::identity)'s certificate; without one
-    /// they are refused.
+    /// Server: a further identity, chosen by the name that the client asks for (SNI). `host` may
+    /// begin with `*.`, for one label. Other names get [`identity`](Tls::identity)'s certificate;
+    /// without one they are refused.
     pub fn identity_for(mut self, host: &str, pem: impl AsRef<Path>) -> Self {
         let pem = pem.as_ref();
         self.further.push((host.to_string(), Identity::new(pem, pem)));

@@ -145,7 +145,8 @@ fn ticketer() -> Result<Arc<dyn rustls::server::ProducesTickets>, rustls::Error>
     rustls::crypto::ring::Ticketer::new()
 }
 
-/// Mozilla's list, as it was when this was built: the same on every machine, also in an empty container.
+/// Mozilla's list, as it was when this was built: the same on every machine, also in an empty
+/// container.
 fn public_roots() -> Result<Arc<dyn ServerCertVerifier>, Error> {
     static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
     let roots = ROOTS

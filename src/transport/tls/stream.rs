@@ -12,10 +12,11 @@ use std::{fmt, mem};
 /// What `write` takes before the socket has taken it: four records, in one system call.
 const WRITE_BYTES: usize = 64 << 10;
 
-/// One read of the socket. It is handed to the session whole, in steps, and the session refuses a step
-/// while more than 16 KiB of plaintext wait in it. What waits is at most what the reading brought beyond
-/// the caller's room, and the record that had begun before, of at most 16 KiB. So no read asks for more
-/// than the room; and a handshake, where nobody takes plaintext, asks for no more than this.
+/// One read of the socket. It is handed to the session whole, in steps, and the session refuses a
+/// step while more than 16 KiB of plaintext wait in it. What waits is at most what the reading
+/// brought beyond the caller's room, and the record that had begun before, of at most 16 KiB. So
+/// no read asks for more than the room; and a handshake, where nobody takes plaintext, asks for
+/// no more than this.
 const READ_BYTES: usize = 64 << 10;
 const HANDSHAKE_READ_BYTES: usize = 8 << 10;
 
@@ -53,8 +54,8 @@ enum End {
 }
 
 impl TlsStream {
-    /// `host`: of the address, never of a proxy; the certificate must carry it unless the settings name
-    /// another.
+    /// `host`: of the address, never of a proxy; the certificate must carry it unless the
+    /// settings name another.
     pub(crate) fn client(
         settings: &ClientSettings,
         host: &str,
@@ -152,7 +153,8 @@ impl TlsStream {
         self.unread > 0 || matches!(self.end, End::Arrived | End::Failed(_))
     }
 
-    /// Takes until all is taken or the socket is full; a full socket and nothing taken is `WouldBlock`.
+    /// Takes until all is taken or the socket is full; a full socket and nothing taken is
+    /// `WouldBlock`.
     pub(crate) fn write_vectored(&mut self, bytes: &[IoSlice<'_>]) -> io::Result<usize> {
         if self.session.is_handshaking() {
             return Err(ErrorKind::WouldBlock.into());
@@ -239,8 +241,8 @@ impl TlsStream {
         Ok(true)
     }
 
-    /// One read of the socket, handed to the session; `plain` takes what comes out, and how much that is
-    /// is the answer. `WouldBlock` is the socket's own.
+    /// One read of the socket, handed to the session; `plain` takes what comes out, and how much
+    /// that is is the answer. `WouldBlock` is the socket's own.
     fn fill(&mut self, at_most: usize, plain: &mut [u8]) -> io::Result<usize> {
         let mut ciphertext = borrow_buffer();
         let filled = self.fill_by(&mut ciphertext[..at_most], plain);
@@ -253,6 +255,7 @@ impl TlsStream {
             Ok(got) => got,
             Err(e) => {
                 self.drained = e.kind() == ErrorKind::WouldBlock;
+                self.shrink();
                 return Err(e);
             }
         };
@@ -282,10 +285,20 @@ impl TlsStream {
             }
             filled += self.take_plaintext(&mut plain[filled..])?;
         }
-        // Answers of TLS itself: tickets, key updates, the alert that says what we refuse. If the socket
-        // fails over them, the next read or write says so.
+        // Answers of TLS itself: tickets, key updates, the alert that says what we refuse. If the
+        // socket fails over them, the next read or write says so.
         let _ = self.push();
+        if self.drained {
+            self.shrink();
+        }
         Ok(filled)
+    }
+
+    /// The session's buffer grew to 32 KiB for large records, and it shrinks only as it begins to
+    /// read again, which may be in an hour. So it is offered a read that brings nothing; a record
+    /// that has begun keeps its place.
+    fn shrink(&mut self) {
+        let _ = self.session.read_tls(&mut Nothing);
     }
 
     fn take_plaintext(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -363,9 +376,18 @@ impl fmt::Display for NotTls {
 
 impl std::error::Error for NotTls {}
 
+/// Has nothing to read for now.
+struct Nothing;
+
+impl Read for Nothing {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        Err(ErrorKind::WouldBlock.into())
+    }
+}
+
 thread_local! {
-    /// One buffer for all sessions of a thread. Taken out while in use: a certificate verifier is the
-    /// program's code, and may come back here.
+    /// One buffer for all sessions of a thread. Taken out while in use: a certificate verifier is
+    /// the program's code, and may come back here.
     static CIPHERTEXT: Cell<Option<Box<[u8]>>> = const { Cell::new(None) };
 }
 

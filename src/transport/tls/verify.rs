@@ -1,5 +1,5 @@
-//! Whom a client believes. rustls' own rules decide; a self-signed certificate is told apart, because its
-//! remedy is another one.
+//! Whom a client believes. rustls' own rules decide; a self-signed certificate is told apart,
+//! because its remedy is another one.
 use super::settings::provider;
 use crate::Error;
 use rustls::client::WebPkiServerVerifier;
@@ -142,12 +142,14 @@ impl fmt::Display for Distrusted {
 
 impl error::Error for Distrusted {}
 
-/// Issuer and subject are the same: for the words of an error only, nothing is believed because of it.
+/// Issuer and subject are the same: for the words of an error only, nothing is believed because
+/// of it.
 fn is_self_signed(certificate: &[u8]) -> bool {
     issuer_and_subject(certificate).is_some_and(|(issuer, subject)| issuer == subject)
 }
 
-/// RFC 5280 §4.1: `Certificate { tbs { [0] version?, serial, signature, issuer, validity, subject … } … }`
+/// RFC 5280 §4.1: `Certificate { tbs { [0] version?, serial, signature, issuer, validity, subject
+/// … } … }`
 fn issuer_and_subject(certificate: &[u8]) -> Option<(&[u8], &[u8])> {
     const VERSION: u8 = 0xa0;
     let (_, certificate, _) = element(certificate)?;

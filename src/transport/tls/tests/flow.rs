@@ -147,6 +147,138 @@ fn a_large_message_crosses_whole_with_both_ends_taking_turns() {
     assert_eq!(near.unflushed(), 0);
 }
 
+/// Reads as the loop does: only when an event came, and then until the socket is drained and the
+/// session holds nothing back. How much that was, and whether the end came.
+fn read_by_events(far: &mut Stream, poll: &mut Poll, room: usize) -> (usize, bool) {
+    let mut events = Events::with_capacity(8);
+    poll.poll(&mut events, Some(BOUND)).expect("poll");
+    assert!(!events.is_empty(), "something was left behind in the socket or in the session");
+    let ended = events.iter().any(|event| event.is_read_closed() || event.is_error());
+    let mut buffer = vec![0; room];
+    let mut got = 0;
+    loop {
+        match far.read(&mut buffer) {
+            Ok(0) => return (got, true),
+            Ok(some) => got += some,
+            Err(e) if e.kind() == ErrorKind::WouldBlock => return (got, false),
+            Err(e) => panic!("read: {e}"),
+        }
+        if far.drained() && !far.has_unread() && !ended {
+            return (got, false);
+        }
+    }
+}
+
+#[test]
+fn who_reads_only_on_events_and_until_drained_misses_nothing() {
+    let mut random = 1u64;
+    let mut below = |limit: usize| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963);
+        (random >> 33) as usize % limit
+    };
+    for _ in 0..30 {
+        let (mut near, mut far) = any_standing();
+        let mut poll = Poll::new().expect("poll");
+        poll.registry().register(&mut far, Token(0), Interest::READABLE).expect("register");
+        let (mut sent, mut got) = (0, 0);
+        let room = 1 + below(40_000);
+        for _ in 0..20 {
+            let most = [20, 2_000, 40_000][below(3)];
+            let length = 1 + below(most);
+            sent += near.write(&vec![7; length]).expect("write");
+            while got < sent {
+                let (more, ended) = read_by_events(&mut far, &mut poll, room);
+                assert!(!ended);
+                got += more;
+                near.flush_transport().expect("flush");
+            }
+        }
+        sent += near.write(b"the last words").expect("write");
+        near.shutdown_write().expect("shutdown");
+        let mut ended = false;
+        while !ended {
+            let (more, end) = read_by_events(&mut far, &mut poll, room);
+            (got, ended) = (got + more, end);
+        }
+        assert_eq!(got, sent);
+    }
+}
+
+#[test]
+fn what_came_with_the_handshakes_last_bytes_is_unread_and_not_lost() {
+    let authority = Authority::new();
+    let server = Tls::new().identity(authority.identity(&["localhost"]));
+    let (mut near, mut far) = ends(&Tls::new().ca_file(authority.ca()), "localhost", &server);
+    assert!(!near.handshake().expect("its hello"));
+    readable(&mut far);
+    assert!(!far.handshake().expect("its answer"));
+    readable(&mut near);
+    assert!(near.handshake().expect("the client is done"));
+    write_all(&mut near, b"at once");
+    readable(&mut far);
+    assert!(far.handshake().expect("the server is done"));
+    assert!(far.has_unread());
+    assert_eq!(read_exact(&mut far, 7), b"at once");
+}
+
+/// Believes everybody, after a whole TLS connection of its own.
+#[derive(Debug)]
+struct Curious(Arc<dyn rustls::client::danger::ServerCertVerifier>);
+
+impl rustls::client::danger::ServerCertVerifier for Curious {
+    fn verify_server_cert(
+        &self,
+        own: &rustls::pki_types::CertificateDer<'_>,
+        chain: &[rustls::pki_types::CertificateDer<'_>],
+        name: &rustls::pki_types::ServerName<'_>,
+        ocsp: &[u8],
+        now: rustls::pki_types::UnixTime,
+    ) -> Result<rustls::client::danger::ServerCertVerified, rustls::Error> {
+        let (mut near, mut far) = any_standing();
+        write_all(&mut near, b"hello");
+        assert_eq!(read_exact(&mut far, 5), b"hello");
+        self.0.verify_server_cert(own, chain, name, ocsp, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &rustls::pki_types::CertificateDer<'_>,
+        signed: &rustls::DigitallySignedStruct,
+    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &rustls::pki_types::CertificateDer<'_>,
+        signed: &rustls::DigitallySignedStruct,
+    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+        self.0.supported_verify_schemes()
+    }
+}
+
+#[test]
+fn a_verifier_is_the_programs_code_and_may_use_tls_itself() {
+    let authority = Authority::new();
+    let server = Tls::new().identity(authority.identity(&["localhost"]));
+    let config = rustls::ClientConfig::builder_with_provider(settings::provider().clone())
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Curious(verify::nothing())))
+        .with_no_client_auth();
+    let client = Tls::new().client_config(Arc::new(config));
+    let (mut near, mut far) = standing(&client, "localhost", &server);
+    write_all(&mut far, b"hello");
+    assert_eq!(read_exact(&mut near, 5), b"hello");
+}
+
 #[test]
 fn a_farewell_waits_behind_what_is_stuck() {
     let (mut near, mut far) = any_standing();
