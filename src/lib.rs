@@ -4,6 +4,7 @@
 
 pub mod data;
 pub mod error;
+mod events;
 pub mod interval;
 pub mod limits;
 pub mod protocols;

@@ -1,0 +1,3 @@
+//! The event loop.
+pub(crate) mod slab;
+pub(crate) mod wheel;
