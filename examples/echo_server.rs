@@ -1,0 +1,19 @@
+//! A WebSocket server that sends back what comes, text as text and bytes as bytes.
+//!
+//!     cargo run --example echo_server [PORT or ADDRESS]
+//!
+//! Default: 127.0.0.1:9001. Its limits are raised to what the Autobahn test suite sends.
+use workerman::Limits;
+use workerman::prelude::*;
+
+fn main() -> Result {
+    let address = match std::env::args().nth(1) {
+        None => "127.0.0.1:9001".into(),
+        Some(port) if port.bytes().all(|b| b.is_ascii_digit()) => format!("127.0.0.1:{port}"),
+        Some(address) => address.trim_start_matches("websocket://").to_owned(),
+    };
+    let worker = Worker::<Websocket>::listen(&format!("websocket://{address}"))?;
+    worker.set_limits(Limits::new().message_bytes(16 << 20).fragments(65_536));
+    worker.on_message(|con, data| con.send(data));
+    Worker::run_all()
+}
