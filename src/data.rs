@@ -2,9 +2,11 @@
 use std::borrow::Cow;
 use std::fmt;
 
-/// A message that arrived: text (checked UTF-8) or bytes. Derefs to `[u8]`; prints as text, lossily where it is none.
+/// A message that arrived: text (checked UTF-8) or bytes. Derefs to `[u8]`; prints as text, lossily
+/// where it is none.
 ///
-/// It borrows the receive buffer, so it ends with the callback; `data.to_string()` or `data.to_vec()` keeps a copy.
+/// It borrows the receive buffer, so it ends with the callback; `data.to_string()` or
+/// `data.to_vec()` keeps a copy.
 ///
 /// ```
 /// use workerman::Data;
@@ -87,7 +89,8 @@ equals_bytes! {
     [const N: usize] [u8; N], [const N: usize] &[u8; N],
 }
 
-/// A message to send. Anything PHP would pass to `send` converts: strings, bytes, numbers, a message just received.
+/// A message to send. Anything PHP would pass to `send` converts: strings, bytes, numbers, a
+/// message just received.
 ///
 /// Text, numbers and formatted text go as text, bytes as binary, a received message as what it was.
 pub struct Payload<'a> {
@@ -168,7 +171,8 @@ macro_rules! payload_from {
 payload_from! {
     text(as_is): &'a str String Cow<'a, str>;
     text(str): &'a String;
-    text(printed): fmt::Arguments<'a> i8 i16 i32 i64 i128 isize u8 u16 u32 u64 u128 usize f32 f64 char bool;
+    text(printed): fmt::Arguments<'a> i8 i16 i32 i64 i128 isize u8 u16 u32 u64 u128 usize f32 f64;
+    text(printed): char bool;
     text(copied): std::rc::Rc<str>;
     text(boxed): Box<str>;
     binary(as_is): &'a [u8] Vec<u8> Cow<'a, [u8]>;

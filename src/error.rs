@@ -1,4 +1,5 @@
-//! Who erred decides where it shows: set-up → [`Error`], network and peer → [`Failure`] in `on_error`, a callback → its [`Outcome`].
+//! Who erred decides where it shows: set-up → [`Error`], network and peer → [`Failure`] in
+//! `on_error`, a callback → its [`Outcome`].
 use crate::Response;
 use std::error::Error as StdError;
 use std::time::Duration;
@@ -7,7 +8,8 @@ use std::{fmt, io};
 /// What `?` converts into inside a callback, and what `main` returns.
 pub type Result<T = (), E = Box<dyn StdError + Send + Sync>> = std::result::Result<T, E>;
 
-/// A mistake at set-up: an address, a file, a header, a port in use. Names what was tried and how to mend it.
+/// A mistake at set-up: an address, a file, a header, a port in use. Names what was tried and how
+/// to mend it.
 ///
 /// `Debug` prints what `Display` prints, so that `fn main() -> Result` ends with a readable line.
 #[non_exhaustive]
@@ -80,7 +82,8 @@ impl fmt::Display for Error {
             Error::Address { address, reason } => write!(f, "address {address:?}: {reason}"),
             Error::Bind { address, source } if source.kind() == io::ErrorKind::AddrInUse => write!(
                 f,
-                "cannot listen on {address}: {source}; another program listens there: stop it, or choose another port (0 lets the system choose)"
+                "cannot listen on {address}: {source}; another program listens there: \
+                 stop it, or choose another port (0 lets the system choose)"
             ),
             Error::Bind { address, source } => write!(f, "cannot listen on {address}: {source}"),
             Error::Header { name, reason } => write!(f, "header {name:?}: {reason}"),
@@ -126,7 +129,8 @@ impl fmt::Display for ErrorCode {
     }
 }
 
-/// Third argument of `on_error`. Displays as one line: what was tried, with whom, how long it took, what the system said.
+/// Third argument of `on_error`. Displays as one line: what was tried, with whom, how long it took,
+/// what the system said.
 #[derive(Debug)]
 pub struct Failure {
     pub(crate) kind: FailureKind,
@@ -181,8 +185,8 @@ impl Failure {
         self.response.as_deref()
     }
 
-    /// Messages dropped since the last report, for [`ErrorCode::SendFail`]; for an opening that failed, the messages
-    /// that were queued for it.
+    /// Messages dropped since the last report, for [`ErrorCode::SendFail`]; for an opening that
+    /// failed, the messages that were queued for it.
     pub fn dropped(&self) -> u64 {
         self.dropped
     }
@@ -300,7 +304,8 @@ pub enum Verdict {
 /// The fate of one `send`: PHP's `true`, `null`, `false`. Not `#[must_use]`: a drop is also reported to `on_error`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Sent {
-    /// Taken; no earlier write has met a full socket. It leaves at the end of this turn at the latest.
+    /// Taken; no earlier write has met a full socket. It leaves at the end of this turn at the
+    /// latest.
     Flushed,
     /// Taken; it waits behind bytes that the socket refused, or for the opening.
     Buffered,

@@ -3,8 +3,8 @@ use std::time::Duration;
 
 /// A length of time: seconds as PHP writes them, or a [`Duration`].
 ///
-/// Nothing panics. What is too large means "never". A negative number or NaN arms no timer (an error line says so) and
-/// counts as 0 everywhere else.
+/// Nothing panics. What is too large means "never". A negative number or NaN arms no timer (an
+/// error line says so) and counts as 0 everywhere else.
 ///
 /// ```
 /// use std::time::Duration;

@@ -1,4 +1,5 @@
-//! Workerman's worker/connection model in Rust: WebSocket clients and servers with plain callbacks, without `async`.
+//! Workerman's worker/connection model in Rust: WebSocket clients and servers with plain callbacks,
+//! without `async`.
 #![forbid(unsafe_code)]
 
 pub mod connection;

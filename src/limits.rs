@@ -7,8 +7,8 @@ thread_local! {
     static DEFAULT: RefCell<Option<Limits>> = const { RefCell::new(None) };
 }
 
-/// What a connection may use: given to a worker or a connection by `set_limits`; [`Limits::set_default`] changes what
-/// later ones start with.
+/// What a connection may use: given to a worker or a connection by `set_limits`;
+/// [`Limits::set_default`] changes what later ones start with.
 ///
 /// ```
 /// use workerman::Limits;
@@ -93,7 +93,8 @@ impl Limits {
     }
 
     counts! {
-        /// One message, over all its fragments, after inflating (10 MiB). A package of another protocol is counted with its header.
+        /// One message, over all its fragments, after inflating (10 MiB). A package of another
+        /// protocol is counted with its header.
         message_bytes
         /// Fragments of a message, empty ones counted (4 096).
         fragments
@@ -105,12 +106,14 @@ impl Limits {
         send_buffer_bytes
         /// Answers of the protocol itself that wait before reading stops (64 KiB).
         waiting_answers_bytes
-        /// Connections of a worker in one process (off; accepting pauses at the descriptor limit anyway).
+        /// Connections of a worker in one process (off; accepting pauses at the descriptor limit
+        /// anyway).
         connections
     }
 
     lengths! {
-        /// A client's whole opening; an accepted connection's TLS and head (10 s, absolute: bytes do not reset it).
+        /// A client's whole opening; an accepted connection's TLS and head (10 s, absolute: bytes
+        /// do not reset it).
         opening
         /// Wait for the peer's close frame, or for unsent bytes on `close` to move (5 s).
         closing

@@ -14,10 +14,12 @@ thread_local! {
 
 /// Fills `out` with unpredictable bytes (mask keys, handshake keys, nonces).
 ///
-/// Each byte is handed out once and wiped from the block. Processes are started afresh, never forked, so no two share a block.
+/// Each byte is handed out once and wiped from the block. Processes are started afresh, never
+/// forked, so no two share a block.
 ///
 /// # Panics
-/// If the operating system has no randomness: a WebSocket with guessable masks is worse than none (RFC 6455 §10.3).
+/// If the operating system has no randomness: a WebSocket with guessable masks is worse than none
+/// (RFC 6455 §10.3).
 pub(crate) fn fill(out: &mut [u8]) {
     let drawn = DRAWN.try_with(|drawn| {
         let Ok(mut block) = drawn.try_borrow_mut() else { return false };
