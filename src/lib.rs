@@ -16,12 +16,10 @@ pub mod worker;
 
 pub use connection::{
     AnyConnection, AsyncTcpConnection, Client, Connection, Role, Server, Status, TcpConnection,
-    Token, WebsocketSession,
+    Token,
 };
 pub use data::{Data, Payload};
-pub use error::{
-    Error, ErrorCode, Failure, FailureKind, Outcome, Phase, Result, Sent, Verdict,
-};
+pub use error::{Error, ErrorCode, Failure, FailureKind, Outcome, Phase, Result, Sent, Verdict};
 pub use events::{LoopHandle, Watch, on_readable, on_signal};
 pub use interval::Interval;
 pub use limits::Limits;

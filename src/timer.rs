@@ -85,11 +85,7 @@ impl Timer {
     }
 }
 
-fn arm(
-    interval: Interval,
-    repeats: bool,
-    call: Callback<dyn FnMut(TimerKey) -> Settled>,
-) -> Timer {
+fn arm(interval: Interval, repeats: bool, call: Callback<dyn FnMut(TimerKey) -> Settled>) -> Timer {
     let Some(length) = interval.checked() else {
         log::error!("a timer with a negative or NaN interval is not armed: give 0 or more seconds");
         return Timer::of(TimerKey::NONE);

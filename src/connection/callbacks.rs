@@ -116,9 +116,7 @@ pub(crate) fn plain<P: Protocol, R: Role, O: Outcome>(
 pub(crate) fn error<P: Protocol, R: Role, O: Outcome>(
     mut f: impl FnMut(Connection<P, R>, ErrorCode, &Failure) -> O + 'static,
 ) -> OnError<P, R> {
-    Rc::new(RefCell::new(move |con, code, failure: &Failure| {
-        Settle::settle(f(con, code, failure))
-    }))
+    Rc::new(RefCell::new(move |con, code, failure: &Failure| Settle::settle(f(con, code, failure))))
 }
 
 pub(crate) fn request<P: Protocol, R: Role, O: Outcome>(

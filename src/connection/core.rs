@@ -7,16 +7,16 @@
 //!    ↑ Waiting (reconnect)       └────── fails ──────→ Failing ──────────────────────────────────────────────────────→ Ended
 //!    └─────────────────────────────── reconnect in on_error, on_close ────────────────────────────────────────────────┘ → Gone
 //! ```
-use super::properties::Properties;
+use super::AnyConnection;
 use super::dial::Dialer;
 use super::failure::Drops;
 use super::heartbeat::Heartbeat;
+use super::properties::Properties;
+use crate::error::CallbackError;
 use crate::events::wheel::TimerKey;
 use crate::events::{Buffer, Key, Loop};
 use crate::protocols::{Doors, Scene};
 use crate::transport::Stream;
-use super::AnyConnection;
-use crate::error::CallbackError;
 use crate::{ErrorCode, Failure, Limits, Status, Verdict};
 use std::any::Any;
 use std::cell::{Cell, Ref, RefCell};

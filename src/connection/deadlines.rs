@@ -127,9 +127,8 @@ impl Core {
 
     /// When this opening began: the dial, or the accepted socket.
     fn opening_began(&self, lp: &Loop) -> Instant {
-        let started = self
-            .dialer()
-            .and_then(|dialer| dialer.attempt.as_ref().map(|attempt| attempt.started));
+        let started =
+            self.dialer().and_then(|dialer| dialer.attempt.as_ref().map(|attempt| attempt.started));
         started.unwrap_or_else(|| lp.at_ms(self.opened.get()))
     }
 }

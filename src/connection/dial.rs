@@ -106,11 +106,7 @@ impl Core {
     }
 
     /// The name's addresses are here.
-    pub(crate) fn resolved(
-        &self,
-        lp: &Loop,
-        found: Result<Vec<SocketAddr>, ResolveError>,
-    ) -> Step {
+    pub(crate) fn resolved(&self, lp: &Loop, found: Result<Vec<SocketAddr>, ResolveError>) -> Step {
         if self.stage() != Stage::Resolving {
             return Step::Pending;
         }
@@ -215,10 +211,8 @@ impl Core {
             _ => Phase::Handshake,
         };
         let limit = self.settings().limits.opening;
-        let reason = format!(
-            "the opening's deadline of {} s passed (Limits::opening)",
-            limit.as_secs_f64()
-        );
+        let reason =
+            format!("the opening's deadline of {} s passed (Limits::opening)", limit.as_secs_f64());
         Failure::new(FailureKind::Deadline, phase, reason)
     }
 

@@ -82,9 +82,8 @@ impl Core {
     }
 
     fn opening_elapsed(&self, lp: &Loop) -> Duration {
-        let started = self
-            .dialer()
-            .and_then(|dialer| dialer.attempt.as_ref().map(|attempt| attempt.started));
+        let started =
+            self.dialer().and_then(|dialer| dialer.attempt.as_ref().map(|attempt| attempt.started));
         match started {
             Some(at) => lp.now().saturating_duration_since(at),
             None => Duration::from_millis(lp.now_ms().saturating_sub(self.opened.get())),
@@ -126,9 +125,8 @@ impl Core {
         if !has {
             return 0;
         }
-        let (bytes, messages) = self.with_rare(|rare| {
-            (mem::take(&mut rare.ahead), mem::take(&mut rare.ahead_messages))
-        });
+        let (bytes, messages) = self
+            .with_rare(|rare| (mem::take(&mut rare.ahead), mem::take(&mut rare.ahead_messages)));
         drop(bytes);
         messages
     }

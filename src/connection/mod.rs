@@ -13,23 +13,23 @@ mod callbacks;
 mod client;
 mod closing;
 mod core;
-pub(crate) mod properties;
 mod deadlines;
 mod dial;
 mod failure;
 mod heartbeat;
+pub(crate) mod properties;
 mod sending;
 mod serve;
 mod slot;
 mod upgrade;
 mod websocket;
 
+pub(crate) use self::core::{Core, Owner, Settings, Stage, flag};
 pub use any::{AnyConnection, Token};
 pub(crate) use callbacks::{
     Callbacks, Shared, WebsocketCallbacks, control, error, farewell, message, plain, replace,
     replace_websocket, request,
 };
-pub(crate) use self::core::{Core, Owner, Settings, Stage, flag};
 pub(crate) use slot::Slot;
 pub use websocket::WebsocketSession;
 
@@ -249,7 +249,9 @@ impl<P: Protocol, R: Role> Connection<P, R> {
 
     /// The peer's end closes only its direction and calls `on_end`; the program closes ours.
     pub fn set_half_open(&self, on: bool) {
-        self.with_core(|_, core| if on { core.set(flag::HALF_OPEN) } else { core.clear(flag::HALF_OPEN) });
+        self.with_core(
+            |_, core| if on { core.set(flag::HALF_OPEN) } else { core.clear(flag::HALF_OPEN) },
+        );
     }
 
     /// Ends our direction behind what is queued; receiving goes on. What is sent after it is [`Sent::Dropped`].
@@ -431,11 +433,7 @@ impl<P: Protocol, R: Role> Connection<P, R> {
 
     // ------------------------------------------------------------------ callbacks
 
-    fn set_callback<C>(
-        &self,
-        place: impl FnOnce(&mut Callbacks<P, R>) -> &mut Option<C>,
-        new: C,
-    ) {
+    fn set_callback<C>(&self, place: impl FnOnce(&mut Callbacks<P, R>) -> &mut Option<C>, new: C) {
         let old = self.with_slot(|_, slot| {
             slot.core.set(flag::RELOAD);
             replace(&slot.callbacks, place, Some(new))

@@ -1,8 +1,8 @@
 //! `send` and its kin: encode into the out-buffer, leave with the turn.
+use super::Role;
 use super::core::{Core, Stage, WRITE_AT_ONCE, Written, flag};
 use super::failure::write_failed;
 use super::slot::Slot;
-use super::Role;
 use crate::events::Loop;
 use crate::protocols::Notes;
 use crate::{Context, ErrorCode, Farewell, Protocol, Sent, Violation};
@@ -103,9 +103,8 @@ impl<P: Protocol, R: Role> Slot<P, R> {
     ) -> Sent {
         let mut out = self.core.take_out(lp);
         let before = out.bytes.len();
-        let asked = self.ask(lp, Farewell::Asked, |protocol, cx| {
-            encode(protocol, &mut out.bytes, cx)
-        });
+        let asked =
+            self.ask(lp, Farewell::Asked, |protocol, cx| encode(protocol, &mut out.bytes, cx));
         let failed = !matches!(asked, Some((Ok(()), _)));
         if failed {
             out.bytes.truncate(before);
@@ -281,9 +280,8 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         }
         if core.stage() == Stage::Open && !core.has(flag::SHUT_DONE) {
             let mut piece = Vec::new();
-            let asked = self.ask(lp, Farewell::Asked, |protocol, cx| {
-                protocol.on_writable(&mut piece, cx)
-            });
+            let asked =
+                self.ask(lp, Farewell::Asked, |protocol, cx| protocol.on_writable(&mut piece, cx));
             if !piece.is_empty() {
                 core.with_out(lp, |out| out.bytes.append(&mut piece));
                 return true;

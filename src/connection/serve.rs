@@ -5,7 +5,9 @@ use super::slot::Slot;
 use crate::events::{Buffer, Loop, RECEIVE_BYTES};
 use crate::protocols::Notes;
 use crate::transport::Stream;
-use crate::{Context, ErrorCode, Failure, FailureKind, Farewell, Input, Phase, Protocol, Violation};
+use crate::{
+    Context, ErrorCode, Failure, FailureKind, Farewell, Input, Phase, Protocol, Violation,
+};
 use std::io;
 use std::mem;
 use std::rc::Rc;
@@ -221,12 +223,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
     // ------------------------------------------------------------------ packages
 
     /// Divides bytes into packages and delivers them. How many bytes are done with.
-    fn process(
-        self: &Rc<Self>,
-        lp: &Rc<Loop>,
-        buffer: &mut [u8],
-        awaited: &mut Awaited,
-    ) -> usize {
+    fn process(self: &Rc<Self>, lp: &Rc<Loop>, buffer: &mut [u8], awaited: &mut Awaited) -> usize {
         if !matches!(self.core.stage(), Stage::Open | Stage::Farewell) {
             return buffer.len();
         }

@@ -41,12 +41,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         callbacks: Rc<Callbacks<P, R>>,
         client: Option<Box<ClientSide<P>>>,
     ) -> Self {
-        Slot {
-            core,
-            protocol: RefCell::new(protocol),
-            callbacks: RefCell::new(callbacks),
-            client,
-        }
+        Slot { core, protocol: RefCell::new(protocol), callbacks: RefCell::new(callbacks), client }
     }
 
     #[inline]

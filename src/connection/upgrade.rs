@@ -8,7 +8,8 @@ use crate::{Farewell, Protocol};
 use std::rc::Rc;
 
 /// What goes over with the socket.
-const KEPT: u32 = flag::CLIENT | flag::BLOCKED | flag::HALF_OPEN | flag::BACKPRESSURE | flag::OPENED;
+const KEPT: u32 =
+    flag::CLIENT | flag::BLOCKED | flag::HALF_OPEN | flag::BACKPRESSURE | flag::OPENED;
 
 impl<P: Protocol, R: Role> Connection<P, R> {
     /// Goes on over this socket in another protocol. This handle is stale from the call on, its callbacks are dropped after

@@ -34,7 +34,9 @@ impl<P: WebsocketSession, R: Role> Connection<P, R> {
     pub fn set_websocket_type(&self, kind: WebsocketType) {
         self.with_slot(|lp, slot| {
             slot.core.with_dialer(|dialer| dialer.opening.set_kind(Some(kind)));
-            slot.ask(lp, Farewell::Asked, |protocol, _| protocol.session_mut().set_kind(Some(kind)));
+            slot.ask(lp, Farewell::Asked, |protocol, _| {
+                protocol.session_mut().set_kind(Some(kind))
+            });
             if let Some(client) = &slot.client
                 && let Ok(mut next) = client.next.try_borrow_mut()
                 && let Some(next) = next.as_mut()

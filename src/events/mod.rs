@@ -82,7 +82,12 @@ pub(crate) trait Endpoint: Any {
     /// It has events queued, and no callback runs.
     fn handle_queued(self: Rc<Self>, _lp: &Rc<Loop>) {}
     /// A name that it asked for.
-    fn handle_resolved(self: Rc<Self>, _lp: &Rc<Loop>, _found: Result<Vec<SocketAddr>, ResolveError>) {}
+    fn handle_resolved(
+        self: Rc<Self>,
+        _lp: &Rc<Loop>,
+        _found: Result<Vec<SocketAddr>, ResolveError>,
+    ) {
+    }
     /// It is to end.
     fn handle_ending(self: Rc<Self>, _lp: &Rc<Loop>, _ending: Ending) {}
     /// A plain message from someone who does not know its protocol.

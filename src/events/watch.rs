@@ -1,5 +1,5 @@
 //! Foreign descriptors on the loop.
-use super::{Callback, Endpoint, Ending, Key, Loop, Readiness, Settled, with_loop};
+use super::{Callback, Ending, Endpoint, Key, Loop, Readiness, Settled, with_loop};
 use crate::error::Settle;
 use crate::{Error, Outcome};
 use std::cell::RefCell;
@@ -113,7 +113,9 @@ impl Endpoint for Watched {
         if ended.is_some() {
             let mut source = mio::unix::SourceFd(&self.descriptor);
             let gone = lp.with_poller(|poller| poller.deregister(&mut source));
-            if let Err(e) = gone.or_else(|e| if e.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(e) }) {
+            if let Err(e) =
+                gone.or_else(|e| if e.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(e) })
+            {
                 log::debug!("descriptor {}: {e}", self.descriptor);
             }
         }

@@ -107,7 +107,10 @@ pub(crate) enum Event {
     /// Client: the server's 101 is right; the session is open.
     Opened(Box<Response>),
     Ping(Vec<u8>),
-    Pong { payload: Vec<u8>, of_heartbeat: bool },
+    Pong {
+        payload: Vec<u8>,
+        of_heartbeat: bool,
+    },
     /// The peer's close frame. `first`: before ours, which has been queued as the answer.
     Closed {
         code: u16,

@@ -3,8 +3,8 @@ use super::listener::Listening;
 use super::registry::{self, Core};
 use super::{Worker, run};
 use crate::connection::{
-    Callbacks, TcpConnection, control, error, farewell, message, plain, replace,
-    replace_websocket, request,
+    Callbacks, TcpConnection, control, error, farewell, message, plain, replace, replace_websocket,
+    request,
 };
 use crate::events::with_loop;
 use crate::transport::ListenAddress;

@@ -261,7 +261,10 @@ impl<P: Serve> Connection<P, Server> {
 }
 
 /// Nobody's business but the error's: it names the worker.
-pub(crate) fn start_failed(worker: &dyn AnyWorker, e: crate::error::CallbackError) -> crate::error::CallbackError {
+pub(crate) fn start_failed(
+    worker: &dyn AnyWorker,
+    e: crate::error::CallbackError,
+) -> crate::error::CallbackError {
     log::error!("on_worker_start of {:?} failed: {e}", worker.name());
     e
 }

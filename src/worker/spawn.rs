@@ -40,7 +40,8 @@ pub fn spawn(setup: impl FnOnce() -> Result + Send + 'static) -> Result<Running>
             Err(panic) => {
                 run::abandon();
                 let text = panic_text(&*panic).to_owned();
-                let _ = tell.send(Err(Error::command(format!("spawn: it panicked: {text}")).into()));
+                let _ =
+                    tell.send(Err(Error::command(format!("spawn: it panicked: {text}")).into()));
                 return Ok(());
             }
         }
