@@ -227,6 +227,11 @@ impl TlsStream {
         &self.session
     }
 
+    #[cfg(test)]
+    pub(super) fn session_mut(&mut self) -> &mut Connection {
+        &mut self.session
+    }
+
     /// Ciphertext to the socket. `true`: all has left.
     fn push(&mut self) -> io::Result<bool> {
         while self.session.wants_write() {
