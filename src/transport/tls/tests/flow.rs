@@ -93,21 +93,37 @@ fn a_farewell_that_came_with_the_data_is_unread() {
 }
 
 #[test]
+fn records_without_content_do_not_keep_the_loop_for_ever() {
+    let (mut near, mut far) = any_standing();
+    write_all(&mut near, b"content");
+    assert_eq!(read_exact(&mut far, 7), b"content");
+    assert_eq!(tls_of_mut(&mut far).barren, 0);
+    tls_of_mut(&mut far).barren = stream::BARREN_BYTES;
+    tls_of_mut(&mut near).session_mut().refresh_traffic_keys().expect("TLS 1.3 has that");
+    assert!(near.flush_transport().expect("flush"));
+    let error = read_some(&mut far, &mut [0; 64]).expect_err("too much of nothing");
+    let failure = far.failure(error);
+    assert_eq!(failure.kind, FailureKind::Tls);
+    assert!(failure.reason.contains("without content"), "{failure:?}");
+}
+
+#[test]
 fn drained_is_told_anew_by_each_read() {
     let (mut near, mut far) = any_standing();
-    write_all(&mut near, b"0123456789");
-    let mut buffer = [0; 4];
-    assert_eq!(read_some(&mut far, &mut buffer).expect("read"), 4);
+    write_all(&mut near, &[7; 100]);
+    let mut buffer = [0; 64];
+    assert_eq!(read_some(&mut far, &mut buffer).expect("read"), 64);
+    assert!(far.drained() && far.has_unread(), "the socket is empty, the session is not");
     write_all(&mut near, b"more");
     readable(&mut far);
-    let mut got = 4;
+    let mut got = 64;
     loop {
         got += far.read(&mut buffer).expect("read");
         if far.drained() && !far.has_unread() {
             break;
         }
     }
-    assert_eq!(got, 14);
+    assert_eq!(got, 104);
 }
 
 #[test]
