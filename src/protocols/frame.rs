@@ -20,6 +20,7 @@ const HEAD: usize = 4;
 
 impl Protocol for Frame {
     const NAME: &'static str = "frame";
+    const HAS_PIECES: bool = false;
     type Incoming<'a> = Data<'a>;
     type Outgoing<'a> = Payload<'a>;
 

@@ -82,18 +82,27 @@ pub enum Farewell {
     CallbackFailed,
 }
 
+/// What holds for all of a connection's sessions.
+#[derive(Clone, Debug)]
+pub(crate) struct Terms {
+    pub(crate) limits: Limits,
+    /// Client: the host of its address.
+    pub(crate) remote_host: String,
+}
+
 /// What a session can see of the world: all of it comes in here.
 #[derive(Clone, Copy)]
 pub(crate) struct Scene<'a> {
-    pub(crate) now: Instant,
-    pub(crate) limits: &'a Limits,
-    pub(crate) remote_host: &'a str,
+    pub(crate) terms: &'a Terms,
     pub(crate) doors: &'static Doors,
+    /// Why `on_closing` is called.
+    pub(crate) farewell: Farewell,
 }
 
-/// The doors behind which randomness and the date lie; a test puts its own there.
+/// The doors behind which time and randomness lie; a test puts its own there.
 pub(crate) struct Doors {
     pub(crate) random: fn(&mut [u8]),
+    pub(crate) now: fn() -> Instant,
     pub(crate) system_time: fn() -> SystemTime,
 }
 
@@ -133,30 +142,50 @@ pub(crate) struct Notes {
     pub(crate) event: Option<Event>,
     /// The answer that refused a client's handshake, beside the `Violation`.
     pub(crate) refusal: Option<Box<Response>>,
-    /// In: why `on_closing` is called.
-    pub(crate) farewell: Farewell,
+}
+
+/// The pad itself: empty after most calls, and then no more than a null pointer.
+#[derive(Default)]
+pub(crate) struct Pad(Option<Box<Notes>>);
+
+impl Pad {
+    /// The notes, begun if there are none yet.
+    #[inline]
+    pub(crate) fn write(&mut self) -> &mut Notes {
+        self.0.get_or_insert_default()
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// Tears the page off.
+    pub(crate) fn take(&mut self) -> Notes {
+        self.0.take().map(|notes| *notes).unwrap_or_default()
+    }
 }
 
 /// A note pad between a protocol and its connection. Nothing here touches a socket.
 pub struct Context<'a> {
-    pub(crate) notes: &'a mut Notes,
+    pub(crate) pad: &'a mut Pad,
     pub(crate) scene: Scene<'a>,
 }
 
 impl Context<'_> {
     /// Bytes for the peer, ahead of whatever the program sends next.
     pub fn reply(&mut self, raw: &[u8]) {
-        self.notes.answers.extend_from_slice(raw);
+        self.pad.write().answers.extend_from_slice(raw);
     }
 
     /// Flush what is queued, then close.
     pub fn close(&mut self) {
-        self.notes.close = true;
+        self.pad.write().close = true;
     }
 
     /// The time of this turn.
     pub fn now(&self) -> Instant {
-        self.scene.now
+        (self.scene.doors.now)()
     }
 
     /// The date, for headers and logs; read once a turn at most.
@@ -166,7 +195,7 @@ impl Context<'_> {
 
     /// When to be called next with `on_timer`; one deadline a protocol, `None` takes it back.
     pub fn set_deadline(&mut self, at: Option<Instant>) {
-        self.notes.deadline = Some(at);
+        self.pad.write().deadline = Some(at);
     }
 
     /// Unpredictable bytes: mask keys, nonces.
@@ -176,48 +205,48 @@ impl Context<'_> {
 
     /// The limits of this connection.
     pub fn limits(&self) -> &Limits {
-        self.scene.limits
+        &self.scene.terms.limits
     }
 
     /// Client: the host of the address, as it was written. Server: empty.
     pub fn remote_host(&self) -> &str {
-        self.scene.remote_host
+        &self.scene.terms.remote_host
     }
 
     /// Inside `on_closing`: why.
     pub fn farewell(&self) -> Farewell {
-        self.notes.farewell
+        self.scene.farewell
     }
 
     /// What the program sends waits from now on: the handshake is not complete.
     pub(crate) fn hold(&mut self) {
-        self.notes.hold = Some(true);
+        self.pad.write().hold = Some(true);
     }
 
     /// The handshake is complete: what waited leaves.
     pub(crate) fn release(&mut self) {
-        self.notes.hold = Some(false);
+        self.pad.write().hold = Some(false);
     }
 
     pub(crate) fn note(&mut self, event: Event) {
-        self.notes.event = Some(event);
+        self.pad.write().event = Some(event);
     }
 
     pub(crate) fn refused(&mut self, response: Response) {
-        self.notes.refusal = Some(Box::new(response));
+        self.pad.write().refusal = Some(Box::new(response));
     }
 
     /// A pong: ahead of what the program sends next; while the socket is full the next pong may take its place.
     pub(crate) fn pong(&mut self, frame: &[u8]) {
-        self.notes.answers.extend_from_slice(frame);
-        self.notes.answer_is_pong = true;
+        self.pad.write().answers.extend_from_slice(frame);
+        self.pad.write().answer_is_pong = true;
     }
 }
 
 impl fmt::Debug for Context<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Context")
-            .field("remote_host", &self.scene.remote_host)
+            .field("remote_host", &self.scene.terms.remote_host)
             .finish_non_exhaustive()
     }
 }
@@ -320,6 +349,10 @@ pub trait Protocol: 'static {
     fn after_event(&mut self, _cx: &mut Context) -> Result<(), Violation> {
         Ok(())
     }
+
+    /// Whether `on_writable` ever appends anything.
+    #[doc(hidden)]
+    const HAS_PIECES: bool = true;
 
     /// Whether `limits.message_bytes` is judged by the protocol itself (it counts otherwise than the package's length).
     #[doc(hidden)]

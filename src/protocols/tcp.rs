@@ -23,6 +23,7 @@ pub(super) const LENT_FROM: usize = 8 << 10;
 
 impl Protocol for Tcp {
     const NAME: &'static str = "tcp";
+    const HAS_PIECES: bool = false;
     type Incoming<'a> = Data<'a>;
     type Outgoing<'a> = Payload<'a>;
 

@@ -1,6 +1,8 @@
 //! A scene for codec tests (a clock that stands still, randomness that can be foretold) and a tiny engine that calls a
 //! protocol as the real one does, writing down what it hears.
-use super::{Context, Doors, Event, Input, Notes, Protocol, Scene, Violation};
+use super::{
+    Context, Doors, Event, Farewell, Input, Notes, Pad, Protocol, Scene, Terms, Violation,
+};
 use crate::{Data, Limits, Payload};
 use std::fmt;
 use std::time::{Instant, SystemTime};
@@ -11,18 +13,27 @@ pub(crate) static DOORS: Doors = Doors {
             *byte = 0xa1 ^ (i as u8).wrapping_mul(37);
         }
     },
+    now: Instant::now,
     system_time: || SystemTime::UNIX_EPOCH,
 };
 
-pub(crate) fn scene(limits: &Limits) -> Scene<'_> {
-    Scene { now: Instant::now(), limits, remote_host: "peer.test", doors: &DOORS }
+/// Runs `f` with a fresh note pad and hands both back.
+pub(crate) fn with_doors<T>(
+    limits: &Limits,
+    doors: &'static Doors,
+    farewell: Farewell,
+    f: impl FnOnce(&mut Context) -> T,
+) -> (T, Notes) {
+    let terms = Terms { limits: limits.clone(), remote_host: "peer.test".into() };
+    let mut pad = Pad::default();
+    let scene = Scene { terms: &terms, doors, farewell };
+    let result = f(&mut Context { pad: &mut pad, scene });
+    (result, pad.take())
 }
 
-/// Runs `f` with a fresh note pad and hands both back.
+/// The same, with the scene of most tests.
 pub(crate) fn with_context<T>(limits: &Limits, f: impl FnOnce(&mut Context) -> T) -> (T, Notes) {
-    let mut notes = Notes::default();
-    let result = f(&mut Context { notes: &mut notes, scene: scene(limits) });
-    (result, notes)
+    with_doors(limits, &DOORS, Farewell::Asked, f)
 }
 
 /// A protocol whose messages are plain ones.
@@ -223,9 +234,8 @@ impl<P: Plain> Line<P> {
     }
 
     fn call<T>(&mut self, f: impl FnOnce(&mut P, &mut Vec<u8>, &mut Context) -> T) -> T {
-        let mut notes = Notes::default();
-        let mut cx = Context { notes: &mut notes, scene: scene(&self.limits) };
-        let result = f(&mut self.protocol, &mut self.scratch, &mut cx);
+        let (protocol, scratch) = (&mut self.protocol, &mut self.scratch);
+        let (result, notes) = with_context(&self.limits, |cx| f(protocol, scratch, cx));
         self.settle(notes);
         result
     }

@@ -20,6 +20,7 @@ pub struct Text {
 
 impl Protocol for Text {
     const NAME: &'static str = "text";
+    const HAS_PIECES: bool = false;
     type Incoming<'a> = Data<'a>;
     type Outgoing<'a> = Payload<'a>;
 

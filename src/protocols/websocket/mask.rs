@@ -23,7 +23,14 @@ pub(super) fn apply(bytes: &mut [u8], key: Key, offset: usize) {
 #[inline(always)]
 fn by_words(bytes: &mut [u8], pattern: [u8; 8]) {
     let word = u64::from_ne_bytes(pattern);
-    let (words, rest) = bytes.as_chunks_mut::<8>();
+    // Four words in one go become two instructions on vectors that every machine has.
+    let (blocks, rest) = bytes.as_chunks_mut::<32>();
+    for block in blocks {
+        for eight in block.as_chunks_mut::<8>().0 {
+            *eight = (u64::from_ne_bytes(*eight) ^ word).to_ne_bytes();
+        }
+    }
+    let (words, rest) = rest.as_chunks_mut::<8>();
     for eight in words {
         *eight = (u64::from_ne_bytes(*eight) ^ word).to_ne_bytes();
     }

@@ -141,6 +141,7 @@ impl Default for Websocket {
 
 impl Protocol for Websocket {
     const NAME: &'static str = "websocket";
+    const HAS_PIECES: bool = false;
     type Incoming<'a> = Data<'a>;
     type Outgoing<'a> = Payload<'a>;
 

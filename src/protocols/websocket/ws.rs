@@ -63,6 +63,7 @@ impl Default for Ws {
 
 impl Protocol for Ws {
     const NAME: &'static str = "ws";
+    const HAS_PIECES: bool = false;
     type Incoming<'a> = Data<'a>;
     type Outgoing<'a> = Payload<'a>;
 
