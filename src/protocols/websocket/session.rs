@@ -16,7 +16,6 @@ use super::mask;
 use super::utf8::Utf8;
 use crate::protocols::{Context, Event, Farewell, Input, Violation};
 use crate::{Data, Payload};
-use std::borrow::Cow;
 
 /// One session's state.
 #[derive(Debug)]
@@ -97,24 +96,27 @@ impl Session {
 
     /// What `on_closing` will say. `Err` says what is wrong with it; the close frame says 1000
     /// then.
-    pub(crate) fn set_close(&mut self, code: u16, reason: &str) -> Result<(), Cow<'static, str>> {
-        self.more().close = None;
-        if !is_close_code(code) {
-            return Err(format!(
+    pub(crate) fn set_close(&mut self, code: u16, reason: &str) -> Result<(), String> {
+        let length = reason.len();
+        let wrong = if !is_close_code(code) {
+            format!(
                 "{code} may not stand in a close frame (RFC 6455 §7.4): 1000 is sent; \
                  3000 to 4999 are free for programs"
             )
-            .into());
-        }
-        if reason.len() > REASON_MOST {
-            return Err(format!(
-                "a close reason of {} bytes, and {REASON_MOST} are the most: 1000 is sent without",
-                reason.len()
+        } else if length > REASON_MOST {
+            format!(
+                "a close reason of {length} bytes, and {REASON_MOST} are the most: \
+                 1000 is sent without one"
             )
-            .into());
+        } else {
+            self.more().close = Some((code, reason.into()));
+            return Ok(());
+        };
+        if let Some(more) = &mut self.more {
+            more.close = None;
         }
-        self.more().close = Some((code, reason.into()));
-        Ok(())
+        self.tidy();
+        Err(wrong)
     }
 
     pub(crate) fn set_kind(&mut self, kind: Option<WebsocketType>) {
