@@ -173,6 +173,10 @@ impl<P: Plain> Line<P> {
         if known == 0 || !self.decodes_at_once {
             let mut unread = std::mem::take(&mut self.unread);
             let answer = self.call(|protocol, _, cx| protocol.input(&mut unread, cx));
+            if answer.is_ok() {
+                let again = self.call(|protocol, _, cx| protocol.input(&mut unread, cx));
+                assert_eq!(again, answer, "the same bytes are judged alike");
+            }
             self.unread = unread;
             match answer {
                 Err(violation) => return self.end(violation),

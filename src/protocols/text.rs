@@ -104,7 +104,7 @@ fn find_line_feed(bytes: &[u8]) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Line, Seen, each_way, with_context};
+    use super::super::testing::{Dice, Line, Seen, each_way, with_context};
     use super::*;
     use crate::Limits;
 
@@ -186,6 +186,22 @@ mod tests {
                 let expected = bytes.iter().position(|&byte| byte == b'\n');
                 assert_eq!(find_line_feed(&bytes), expected, "{bytes:?}");
             }
+        }
+    }
+
+    #[test]
+    fn any_split_of_random_lines_gives_the_same_messages() {
+        let mut dice = Dice::new(5);
+        for _ in 0..200 {
+            let length = dice.below(300);
+            let mut stream = dice.bytes(length);
+            stream.iter_mut().for_each(|byte| *byte = b"\n\r ab\xc3\xa9"[usize::from(*byte) % 7]);
+            let limited = || {
+                let mut line = Line::new(Text::default());
+                line.limits = Limits::new().message_bytes(40);
+                line
+            };
+            each_way(&stream, limited);
         }
     }
 

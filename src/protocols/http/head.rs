@@ -21,6 +21,7 @@ pub(crate) struct HeadScan {
     searched: usize,
     lines: usize,
     place: Place,
+    found: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,6 +46,9 @@ impl HeadScan {
         buffer: &[u8],
         limits: &Limits,
     ) -> Result<Option<usize>, HeadFault> {
+        if self.found {
+            return Ok(Some(self.searched));
+        }
         while let Some(&byte) = buffer.get(self.searched) {
             if self.searched >= limits.head_bytes {
                 return Err(HeadFault::TooLong);
@@ -54,6 +58,7 @@ impl HeadScan {
             self.place = before.after(byte)?;
             if self.place == Place::LineStart {
                 if before == Place::HeadEnd {
+                    self.found = true;
                     return Ok(Some(self.searched));
                 }
                 self.lines += 1;
@@ -191,6 +196,14 @@ mod tests {
         for cut in 1..20 {
             assert_eq!(scan(b"GET / HTTP/1.1\r\nA: b\r\n\r\nrest", cut), Ok(Some(24)));
             assert_eq!(scan(b"GET / HTTP/1.1\r\nA: b\r\n\r", cut), Ok(None));
+        }
+    }
+
+    #[test]
+    fn a_head_that_was_found_is_found_again() {
+        let (limits, mut scan) = (Limits::new(), HeadScan::default());
+        for _ in 0..2 {
+            assert_eq!(scan.find(b"G\r\n\r\nmore\r\n\r\n", &limits), Ok(Some(5)));
         }
     }
 

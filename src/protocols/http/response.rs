@@ -123,6 +123,10 @@ impl Response {
         Ok(Response { status, reason, headers, body: Vec::new(), received, fault: None })
     }
 
+    pub(crate) fn is_http_1_1(&self) -> bool {
+        self.received.is_empty() || self.received.starts_with("HTTP/1.1")
+    }
+
     pub(crate) fn set_body(&mut self, body: Vec<u8>) {
         self.body = body;
     }

@@ -354,9 +354,10 @@ impl Session {
         if is_whole && judged == 0 {
             return if is_text { text(payload) } else { Ok(Some(Data::Binary(payload))) };
         }
-        if is_text && (!self.utf8.feed(fresh) || (head.fin && !self.utf8.is_complete())) {
+        if is_text && !self.utf8.feed(fresh) {
             return Err(not_utf8());
         }
+        // Whether it ends too early, the whole text's own check tells.
         if is_whole {
             return text(payload);
         }

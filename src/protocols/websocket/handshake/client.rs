@@ -188,6 +188,9 @@ impl Asking {
                 (Some(_), Some(_)) => Err(format!("the server's 101 has two {name} headers")),
             }
         };
+        if !response.is_http_1_1() {
+            return Err("the server answers 101 in HTTP/1.0, which knows no upgrade".into());
+        }
         let upgrade = one("Upgrade")?;
         if !upgrade.eq_ignore_ascii_case("websocket") {
             return Err(format!("the server upgrades to {upgrade:?}, not to websocket"));

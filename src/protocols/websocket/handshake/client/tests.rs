@@ -218,6 +218,7 @@ fn a_101_is_checked_in_full() {
     let extra = |line: &str| answer_with(&format!("{line}\r\n"));
     let accept = format!("Sec-WebSocket-Accept: {ACCEPT}");
     for (answer, says) in [
+        (right.replace("HTTP/1.1", "HTTP/1.0"), "HTTP/1.0"),
         (right.replace("Upgrade: websocket\r\n", ""), "no Upgrade header"),
         (right.replace("Upgrade: websocket", "Upgrade: h2c"), "\"h2c\""),
         (extra("Upgrade: websocket"), "two Upgrade headers"),
