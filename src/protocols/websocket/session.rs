@@ -348,7 +348,7 @@ impl Session {
             return Ok(None);
         }
         let is_text = self.is_text(head.opcode);
-        let fresh = &mut payload[judged..];
+        let fresh = payload.get_mut(judged..).unwrap_or_default();
         mask::apply(fresh, head.key, judged);
         let is_whole = head.fin && self.state == State::Open;
         if is_whole && judged == 0 {

@@ -352,8 +352,7 @@ fn statuses_that_have_no_body_fail_with_their_head() {
     }
 }
 
-// ------------------------------------------------------------------ no answer, or none that is
-// HTTP
+// ------------------------------------------------------------------ no answer, or no HTTP
 
 #[test]
 fn a_server_that_closes_early_is_told_apart() {
