@@ -361,8 +361,8 @@ impl Loop {
 
     // ------------------------------------------------------------------ time
 
-    /// The time of this turn: read when it is first asked for, after the poll, and then the same for
-    /// all of the turn.
+    /// The time of this turn: read when it is first asked for, after the poll, and then the same
+    /// for all of the turn.
     #[inline]
     pub(crate) fn now(&self) -> Instant {
         match self.now.get() {

@@ -1,8 +1,10 @@
 //! Sans-IO: bytes and time in, messages, bytes and deadlines out; no socket, no clock, no loop.
 //!
-//! A [`Protocol`] is one value a session. Its connection calls it in this order: [`on_connect`](Protocol::on_connect) once,
-//! then [`input`](Protocol::input) and [`decode`](Protocol::decode) as bytes arrive, [`encode`](Protocol::encode) as the
-//! program sends, [`on_closing`](Protocol::on_closing) or [`on_violation`](Protocol::on_violation) at most once at the end.
+//! A [`Protocol`] is one value a session. Its connection calls it in this order:
+//! [`on_connect`](Protocol::on_connect) once, then [`input`](Protocol::input) and
+//! [`decode`](Protocol::decode) as bytes arrive, [`encode`](Protocol::encode) as the program sends,
+//! [`on_closing`](Protocol::on_closing) or [`on_violation`](Protocol::on_violation) at most once at
+//! the end.
 use crate::{Limits, Payload};
 use std::borrow::Cow;
 use std::fmt;
@@ -22,14 +24,17 @@ pub use tcp::Tcp;
 pub use text::Text;
 pub use websocket::{Websocket, WebsocketSession, WebsocketType, Ws};
 
-/// How the bytes at the front of the buffer divide: PHP's `0` and `n`; its `-1` is `Err(Violation)`.
+/// How the bytes at the front of the buffer divide: PHP's `0` and `n`; its `-1` is
+/// `Err(Violation)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Input {
     /// Not yet a whole package.
     Partial,
-    /// Not yet a whole package; once it is, it will be so many bytes long. `input` is asked again as bytes arrive.
+    /// Not yet a whole package; once it is, it will be so many bytes long. `input` is asked again
+    /// as bytes arrive.
     PartialOf(usize),
-    /// The first package is so many bytes long; they may still be on their way, and `input` is not asked again before they are here.
+    /// The first package is so many bytes long; they may still be on their way, and `input` is not
+    /// asked again before they are here.
     Package(usize),
 }
 
@@ -106,10 +111,12 @@ pub(crate) struct Doors {
     pub(crate) system_time: fn() -> SystemTime,
 }
 
-/// What a built-in protocol has to say beside messages; `connection/slot.rs` turns it into callbacks.
+/// What a built-in protocol has to say beside messages; `connection/slot.rs` turns it into
+/// callbacks.
 #[derive(Debug)]
 pub(crate) enum Event {
-    /// Server: an upgrade request is read and may be admitted; [`Protocol::after_event`] answers it.
+    /// Server: an upgrade request is read and may be admitted; [`Protocol::after_event`] answers
+    /// it.
     Upgrade(Box<http::RequestHead>),
     /// Server: the 101 is queued; the session is open.
     Upgraded(Box<http::RequestHead>),
@@ -236,7 +243,8 @@ impl Context<'_> {
         self.pad.write().refusal = Some(Box::new(response));
     }
 
-    /// A pong: ahead of what the program sends next; while the socket is full the next pong may take its place.
+    /// A pong: ahead of what the program sends next; while the socket is full the next pong may
+    /// take its place.
     pub(crate) fn pong(&mut self, frame: &[u8]) {
         self.pad.write().answers.extend_from_slice(frame);
         self.pad.write().answer_is_pong = true;
@@ -251,7 +259,8 @@ impl fmt::Debug for Context<'_> {
     }
 }
 
-/// One value per session: state without globals. Every connect and reconnect begins with a fresh one.
+/// One value per session: state without globals. Every connect and reconnect begins with a fresh
+/// one.
 pub trait Protocol: 'static {
     /// The scheme of its addresses.
     const NAME: &'static str;
@@ -260,11 +269,13 @@ pub trait Protocol: 'static {
     /// What `send` takes, through `Into`.
     type Outgoing<'a>;
 
-    /// Where does the first package end? Called again with more bytes as long as it is `Partial`. The buffer is mutable so that
-    /// an incomplete frame can be unmasked and judged early; what was altered stays altered, so remember how far you came.
+    /// Where does the first package end? Called again with more bytes as long as it is `Partial`.
+    /// The buffer is mutable so that an incomplete frame can be unmasked and judged early; what was
+    /// altered stays altered, so remember how far you came.
     fn input(&mut self, buffer: &mut [u8], cx: &mut Context) -> Result<Input, Violation>;
 
-    /// A whole package. `None`: handled, nothing for the program (a ping, a fragment). What must be built goes into `scratch`.
+    /// A whole package. `None`: handled, nothing for the program (a ping, a fragment). What must be
+    /// built goes into `scratch`.
     fn decode<'a>(
         &mut self,
         package: &'a mut [u8],
@@ -272,8 +283,9 @@ pub trait Protocol: 'static {
         cx: &mut Context,
     ) -> Result<Option<Self::Incoming<'a>>, Violation>;
 
-    /// Appends the bytes of `message` to `out`. May be called before `on_connect`, for what is sent ahead of the session.
-    /// `Err` leaves `out` as it was: the message is `Dropped`, and `on_error(SendFail)` says why.
+    /// Appends the bytes of `message` to `out`. May be called before `on_connect`, for what is sent
+    /// ahead of the session. `Err` leaves `out` as it was: the message is `Dropped`, and
+    /// `on_error(SendFail)` says why.
     fn encode(
         &mut self,
         message: Self::Outgoing<'_>,
@@ -281,7 +293,8 @@ pub trait Protocol: 'static {
         cx: &mut Context,
     ) -> Result<(), Violation>;
 
-    /// As `encode`, but lends a large payload instead of copying it, so that head and payload leave in one vectored write.
+    /// As `encode`, but lends a large payload instead of copying it, so that head and payload leave
+    /// in one vectored write.
     #[inline(always)]
     fn encode_split<'m>(
         &mut self,
@@ -310,7 +323,8 @@ pub trait Protocol: 'static {
         Ok(())
     }
 
-    /// All that was queued has left: append the next piece of a long body. Called again until it appends nothing.
+    /// All that was queued has left: append the next piece of a long body. Called again until it
+    /// appends nothing.
     fn on_writable(&mut self, _out: &mut Vec<u8>, _cx: &mut Context) -> Result<(), Violation> {
         Ok(())
     }
@@ -325,8 +339,8 @@ pub trait Protocol: 'static {
         Ok(None)
     }
 
-    /// The session ends by our own will ([`Context::farewell`] says why): append a farewell (WebSocket: the close frame).
-    /// `true`: wait for the peer's answer.
+    /// The session ends by our own will ([`Context::farewell`] says why): append a farewell
+    /// (WebSocket: the close frame). `true`: wait for the peer's answer.
     fn on_closing(&mut self, _out: &mut Vec<u8>, _cx: &mut Context) -> bool {
         false
     }
@@ -354,7 +368,8 @@ pub trait Protocol: 'static {
     #[doc(hidden)]
     const HAS_PIECES: bool = true;
 
-    /// Whether `limits.message_bytes` is judged by the protocol itself (it counts otherwise than the package's length).
+    /// Whether `limits.message_bytes` is judged by the protocol itself (it counts otherwise than
+    /// the package's length).
     #[doc(hidden)]
     const JUDGES_LENGTH: bool = false;
 }
@@ -368,7 +383,8 @@ pub trait Serve: Protocol {
 
 /// Usable by an `AsyncTcpConnection`.
 pub trait Dial: Protocol {
-    /// Further schemes whose addresses a client of this protocol takes, each meaning the same over TLS (`wss` for `Ws`).
+    /// Further schemes whose addresses a client of this protocol takes, each meaning the same over
+    /// TLS (`wss` for `Ws`).
     #[doc(hidden)]
     const SECURE: Option<&'static str> = None;
 

@@ -5,8 +5,8 @@ use std::borrow::Cow;
 
 /// Bytes without boundaries: what has arrived is one message, what is sent goes as it is.
 ///
-/// How the bytes of two `send`s are cut into messages at the other end is up to the network; `Text` and `Frame` keep
-/// boundaries.
+/// How the bytes of two `send`s are cut into messages at the other end is up to the network; `Text`
+/// and `Frame` keep boundaries.
 ///
 /// ```
 /// use workerman::{Protocol, Tcp};

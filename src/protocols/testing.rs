@@ -1,5 +1,5 @@
-//! A scene for codec tests (a clock that stands still, randomness that can be foretold) and a tiny engine that calls a
-//! protocol as the real one does, writing down what it hears.
+//! A scene for codec tests (a clock that stands still, randomness that can be foretold) and a tiny
+//! engine that calls a protocol as the real one does, writing down what it hears.
 use super::{
     Context, Doors, Event, Farewell, Input, Notes, Pad, Protocol, Scene, Terms, Violation,
 };
@@ -184,6 +184,10 @@ impl<P: Plain> Line<P> {
         if known == 0 || !self.decodes_at_once {
             let mut unread = std::mem::take(&mut self.unread);
             let answer = self.call(|protocol, _, cx| protocol.input(&mut unread, cx));
+            if answer.is_ok() {
+                let again = self.call(|protocol, _, cx| protocol.input(&mut unread, cx));
+                assert_eq!(again, answer, "the same bytes are judged alike");
+            }
             self.unread = unread;
             match answer {
                 Err(violation) => return self.end(violation),
@@ -300,8 +304,8 @@ impl<P> fmt::Debug for Line<P> {
     }
 }
 
-/// Feeds the stream to a fresh line whole, byte by byte and in other cuts, each with both ways of waiting for a package;
-/// all must see and answer the same. Hands the last line back.
+/// Feeds the stream to a fresh line whole, byte by byte and in other cuts, each with both ways of
+/// waiting for a package; all must see and answer the same. Hands the last line back.
 ///
 /// Only for protocols whose messages do not depend on the cuts: not for raw TCP.
 pub(crate) fn each_way<P: Plain>(stream: &[u8], fresh: impl Fn() -> Line<P>) -> Line<P> {
