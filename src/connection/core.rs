@@ -384,8 +384,50 @@ impl Core {
         }
     }
 
+    /// Reads into `buffer`, and says whether the socket was emptied. `None`: there is no socket, or
+    /// it works already.
+    #[inline]
+    pub(crate) fn read(&self, buffer: &mut [u8]) -> Option<(io::Result<usize>, bool)> {
+        if let Some(bare) = self.state.borrow_mut().stream.as_mut().filter(|s| !s.is_tls()) {
+            let read = bare.read(buffer);
+            return Some((read, bare.drained()));
+        }
+        let mut stream = self.take_stream()?;
+        let read = stream.read(buffer);
+        let drained = stream.drained() && !stream.has_unread();
+        self.put_stream(stream);
+        Some((read, drained))
+    }
+
     /// Writes what is queued until it has left or the socket is full.
+    #[inline]
     pub(crate) fn write_out(&self, lp: &Loop) -> Written {
+        // Nearly always: a bare socket takes all of it at once, and nobody else runs meanwhile.
+        let mut state = self.state.borrow_mut();
+        let now = &mut *state;
+        if let (Some(stream), Some(out)) = (&mut now.stream, &mut now.out)
+            && !stream.is_tls()
+            && !self.has(flag::BLOCKED)
+            && let Ok(n) = stream.write(&out.bytes[out.start..])
+        {
+            out.start += n;
+            self.bytes_written.set(self.bytes_written.get() + n as u64);
+            if out.unsent() == 0 {
+                let out = now.out.take();
+                drop(state);
+                if let Some(out) = out {
+                    lp.pool.borrow_mut().put(out);
+                }
+                return Written::All;
+            }
+        }
+        drop(state);
+        self.write_more(lp)
+    }
+
+    /// The same for whatever needs more than one write, or TLS.
+    #[inline(never)]
+    fn write_more(&self, lp: &Loop) -> Written {
         let (stream, out) = {
             let mut state = self.state.borrow_mut();
             (state.stream.take(), state.out.take())
@@ -492,6 +534,16 @@ impl Core {
         self.put_stream(stream);
         self.after_write(lp, out, &written);
         written
+    }
+
+    /// The out-buffer and the settings, in one look.
+    #[inline(always)]
+    pub(crate) fn take_out_with_settings(&self, lp: &Loop) -> (Box<Buffer>, Rc<Settings>) {
+        let (out, settings) = {
+            let mut state = self.state.borrow_mut();
+            (state.out.take(), state.settings.clone())
+        };
+        (out.unwrap_or_else(|| lp.pool.borrow_mut().take()), settings)
     }
 
     #[inline]

@@ -45,8 +45,8 @@ impl Core {
         let keep = match (armed, earliest) {
             (Some(armed), Some(at)) => armed <= at,
             (None, None) => true,
-            (Some(_), None) => true,
-            (None, Some(_)) => false,
+            // None at all is taken back: a wheel with nothing in it needs no clock.
+            _ => false,
         };
         if !keep {
             lp.set_alarm(&self.alarm, self.key, earliest);

@@ -19,9 +19,8 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         }
         let Ok(mut guard) = self.protocol.try_borrow_mut() else { return Sent::Dropped };
         let Some(protocol) = guard.as_mut() else { return Sent::Dropped };
-        let settings = self.core.settings();
+        let (mut out, settings) = self.core.take_out_with_settings(lp);
         let limit = settings.limits().send_buffer_bytes;
-        let mut out = self.core.take_out(lp);
         if out.unsent() >= limit {
             self.core.state.borrow_mut().out = Some(out);
             drop(guard);

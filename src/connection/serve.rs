@@ -4,7 +4,6 @@ use super::core::{Core, Stage, flag};
 use super::slot::Slot;
 use crate::events::{Buffer, Loop, RECEIVE_BYTES};
 use crate::protocols::Pad;
-use crate::transport::Stream;
 use crate::{
     Context, ErrorCode, Failure, FailureKind, Farewell, Input, Phase, Protocol, Violation,
 };
@@ -118,59 +117,41 @@ impl<P: Protocol, R: Role> Slot<P, R> {
 
     /// One receive, and what follows from it.
     fn receive(self: &Rc<Self>, lp: &Rc<Loop>) -> Received {
-        let (stream, rest) = {
-            let mut state = self.core.state.borrow_mut();
-            (state.stream.take(), state.rest.take())
+        let rest = self.core.state.borrow_mut().rest.take();
+        let rest = match rest {
+            Some(rest) if !fits(&rest) => return self.receive_in_place(lp, rest),
+            rest => rest,
         };
-        let Some(mut stream) = stream else {
-            self.core.state.borrow_mut().rest = rest;
-            return Received::Empty;
-        };
-        match rest {
-            Some(rest) if !fits(&rest) => self.receive_in_place(lp, stream, rest),
-            rest => {
-                let mut buffer = lp.take_receive();
-                let (filled, mut awaited) = moved_back(lp, rest, &mut buffer);
-                let read = stream.read(&mut buffer[filled..]);
-                let drained = stream.drained();
-                self.core.put_stream(stream);
-                let n = match self.judge_read(lp, read) {
-                    Ok(n) => n,
-                    Err(ended) => {
-                        self.core.keep_rest(lp, &buffer[..filled], awaited);
-                        lp.put_receive(buffer);
-                        return ended;
-                    }
-                };
-                let filled = filled + n;
-                let done = self.process(lp, &mut buffer[..filled], &mut awaited);
-                if done < filled {
-                    self.keep_slice(lp, &buffer[done..filled], awaited);
-                }
+        let mut buffer = lp.take_receive();
+        let (filled, mut awaited) = moved_back(lp, rest, &mut buffer);
+        let read = self.core.read(&mut buffer[filled..]);
+        let (n, received) = match self.judge_read(lp, read) {
+            Ok(read) => read,
+            Err(ended) => {
+                self.core.keep_rest(lp, &buffer[..filled], awaited);
                 lp.put_receive(buffer);
-                if drained { Received::Short } else { Received::More }
+                return ended;
             }
+        };
+        let filled = filled + n;
+        let done = self.process(lp, &mut buffer[..filled], &mut awaited);
+        if done < filled {
+            self.keep_slice(lp, &buffer[done..filled], awaited);
         }
+        lp.put_receive(buffer);
+        received
     }
 
-    /// A large package grows where it is kept, by what has arrived, never by what was declared
-    /// alone.
-    fn receive_in_place(
-        self: &Rc<Self>,
-        lp: &Rc<Loop>,
-        mut stream: Stream,
-        mut rest: Box<Buffer>,
-    ) -> Received {
+    /// A large package grows where it is kept, by what has arrived, never by what was declared alone.
+    fn receive_in_place(self: &Rc<Self>, lp: &Rc<Loop>, mut rest: Box<Buffer>) -> Received {
         let filled = rest.filled;
         if rest.bytes.len() < filled + FIRST_ROOM / 4 {
             let room = grown(filled, rest.want);
             rest.bytes.resize(room, 0);
         }
-        let read = stream.read(&mut rest.bytes[filled..]);
-        let drained = stream.drained();
-        self.core.put_stream(stream);
-        let n = match self.judge_read(lp, read) {
-            Ok(n) => n,
+        let read = self.core.read(&mut rest.bytes[filled..]);
+        let (n, received) = match self.judge_read(lp, read) {
+            Ok(read) => read,
             Err(ended) => {
                 self.core.state.borrow_mut().rest = Some(rest);
                 return ended;
@@ -181,22 +162,31 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         let filled = rest.filled;
         let done = self.process(lp, &mut rest.bytes[..filled], &mut awaited);
         self.keep(lp, rest, done, awaited);
-        if drained { Received::Short } else { Received::More }
+        received
     }
 
-    fn judge_read(&self, lp: &Loop, read: io::Result<usize>) -> Result<usize, Received> {
+    /// How many bytes came, and whether more may be there.
+    #[inline]
+    fn judge_read(
+        &self,
+        lp: &Loop,
+        read: Option<(io::Result<usize>, bool)>,
+    ) -> Result<(usize, Received), Received> {
         match read {
-            Ok(0) => Err(Received::Eof),
-            Ok(n) => {
+            Some((Ok(n), drained)) if n > 0 => {
                 self.core.bytes_read.set(self.core.bytes_read.get() + n as u64);
                 if self.core.has(flag::WATCH_INPUT) {
                     self.core.heard(lp);
                 }
-                Ok(n)
+                Ok((n, if drained { Received::Short } else { Received::More }))
             }
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Err(Received::Empty),
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => Err(Received::More),
-            Err(e) => Err(Received::Failed(e)),
+            Some((Ok(_), _)) => Err(Received::Eof),
+            Some((Err(e), _)) => Err(match e.kind() {
+                io::ErrorKind::WouldBlock => Received::Empty,
+                io::ErrorKind::Interrupted => Received::More,
+                _ => Received::Failed(e),
+            }),
+            None => Err(Received::Empty),
         }
     }
 

@@ -128,6 +128,7 @@ mod flag {
     pub(super) const DELIVERING: u8 = 4;
     pub(super) const CONTAIN_PANICS: u8 = 8;
     pub(super) const PROGRAM_TIMERS_OFF: u8 = 16;
+    pub(super) const DIRTY: u8 = 32;
 }
 
 static LOOPS: AtomicU64 = AtomicU64::new(1);
@@ -337,6 +338,7 @@ impl Loop {
     #[inline]
     pub(crate) fn mark_dirty(&self, key: Key) {
         self.dirty.borrow_mut().push(key);
+        self.set_flag(flag::DIRTY, true);
     }
 
     /// The poller, made when it is first needed.
@@ -556,6 +558,7 @@ impl Loop {
         let alarms: Vec<Alarm> = self.wheel.borrow_mut().drain_all();
         self.ready.borrow_mut().clear();
         self.dirty.borrow_mut().clear();
+        self.set_flag(flag::DIRTY, false);
         self.queued.borrow_mut().clear();
         self.set_flag(flag::QUEUED | flag::PROGRAM_TIMERS_OFF, false);
         self.resolver.take();

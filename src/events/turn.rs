@@ -17,13 +17,12 @@ struct Others {
 impl Loop {
     /// One turn: waits at most so long, delivers all that happened.
     pub(crate) fn turn(self: &Rc<Self>, at_most: Option<Duration>) -> io::Result<()> {
-        self.prepare()?;
         self.turn_number.set(self.turn_number.get().wrapping_add(1));
         self.deliveries.set(0);
         self.after_callback();
         self.flush_dirty();
         let again = mem::take(&mut *self.ready.borrow_mut());
-        let busy = !again.is_empty() || self.has_queued() || self.inbox.has_mail();
+        let busy = !again.is_empty() || self.has_queued();
         let wait = if busy { Some(Duration::ZERO) } else { self.wait_for(at_most) };
         let mut sockets = self.seen.take();
         let others = self.wait(wait, &mut sockets)?;
@@ -31,7 +30,7 @@ impl Loop {
         if others.signals {
             self.signals.deliver(self);
         }
-        if others.woken || self.inbox.has_mail() {
+        if others.woken {
             self.inbox.deliver(self);
             self.deliver_resolved();
         }
@@ -58,7 +57,9 @@ impl Loop {
     ) -> io::Result<Others> {
         let mut others = Others::default();
         let mut poller = self.poller.borrow_mut();
-        let Some(poller) = poller.as_mut() else { return Ok(others) };
+        let Some(poller) = poller.as_mut() else {
+            return Err(io::Error::other("the loop has no poll"));
+        };
         poller.wait(at_most)?;
         for seen in poller.seen() {
             match seen {
@@ -95,15 +96,24 @@ impl Loop {
     }
 
     /// Connections that others wrote to leave in this turn too.
-    pub(crate) fn flush_dirty(self: &Rc<Self>) {
+    #[inline]
+    fn flush_dirty(self: &Rc<Self>) {
+        if self.flags.get() & flag::DIRTY != 0 {
+            self.flush_all();
+        }
+    }
+
+    #[inline(never)]
+    fn flush_all(self: &Rc<Self>) {
         loop {
             let next = self.dirty.borrow_mut().pop();
-            let Some(key) = next else { return };
+            let Some(key) = next else { break };
             if let Some(endpoint) = self.find(key) {
                 endpoint.handle_dirty(self);
                 self.after_callback();
             }
         }
+        self.set_flag(flag::DIRTY, false);
     }
 
     /// Collect what is due, re-arm, then call: a timer may delete itself or others.
