@@ -141,6 +141,9 @@ pub(crate) mod flag {
     /// Answers of the protocol's own wait in `Rare`, or are counted there.
     pub(crate) const ANSWERS: u32 = 1 << 30;
 
+    /// Its stage is another than `Open`: one look at the flags tells all that is unusual.
+    pub(crate) const NOT_OPEN: u32 = 1 << 31;
+
     /// Events to deliver, in their order.
     pub(crate) const ON_FULL: u32 = 1 << 24;
     pub(crate) const ON_FAILED: u32 = 1 << 25;
@@ -266,6 +269,7 @@ pub(crate) struct Core {
 
 impl Core {
     pub(crate) fn new(key: Key, id: u64, flags: u32, stage: Stage, settings: Rc<Settings>) -> Core {
+        let not_open = if stage == Stage::Open { 0 } else { flag::NOT_OPEN };
         let state = State { stream: None, out: None, rest: None, rare: None, settings };
         Core {
             key,
@@ -275,7 +279,7 @@ impl Core {
             opened: Cell::new(0),
             remote_v4: Cell::new(0),
             alarm: Cell::new(TimerKey::NONE),
-            flags: Cell::new(flags),
+            flags: Cell::new(flags | not_open),
             stage: Cell::new(stage),
             state: RefCell::new(state),
         }
@@ -288,6 +292,10 @@ impl Core {
 
     pub(crate) fn set_stage(&self, stage: Stage) {
         self.stage.set(stage);
+        match stage {
+            Stage::Open => self.clear(flag::NOT_OPEN),
+            _ => self.set(flag::NOT_OPEN),
+        }
     }
 
     #[inline(always)]
@@ -386,7 +394,7 @@ impl Core {
 
     /// Reads into `buffer`, and says whether the socket was emptied. `None`: there is no socket, or
     /// it works already.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn read(&self, buffer: &mut [u8]) -> Option<(io::Result<usize>, bool)> {
         if let Some(bare) = self.state.borrow_mut().stream.as_mut().filter(|s| !s.is_tls()) {
             let read = bare.read(buffer);
@@ -400,7 +408,7 @@ impl Core {
     }
 
     /// Writes what is queued until it has left or the socket is full.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn write_out(&self, lp: &Loop) -> Written {
         // Nearly always: a bare socket takes all of it at once, and nobody else runs meanwhile.
         let mut state = self.state.borrow_mut();

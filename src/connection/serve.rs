@@ -21,8 +21,13 @@ const MOVED_BYTES: usize = 16 << 10;
 const FIRST_ROOM: usize = 4 << 10;
 
 /// What ends a batch of messages, or changes it.
-const LOOK_UP: u32 =
-    flag::RELOAD | flag::PAUSED | flag::CHOKED | flag::UPGRADED | flag::EVENTS | flag::AGAIN;
+const LOOK_UP: u32 = flag::NOT_OPEN
+    | flag::RELOAD
+    | flag::PAUSED
+    | flag::CHOKED
+    | flag::UPGRADED
+    | flag::EVENTS
+    | flag::AGAIN;
 
 /// What an incomplete package waits for.
 #[derive(Clone, Copy, Default)]
@@ -123,7 +128,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
             rest => rest,
         };
         let mut buffer = lp.take_receive();
-        let (filled, mut awaited) = moved_back(lp, rest, &mut buffer);
+        let (filled, mut awaited) = moved_back(lp, rest, &mut buffer[..]);
         let read = self.core.read(&mut buffer[filled..]);
         let (n, received) = match self.judge_read(lp, read) {
             Ok(read) => read,
@@ -223,18 +228,18 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         }
         let whole = buffer.len();
         let settings = self.core.settings();
-        let mut scratch = lp.take_scratch();
+        // The loop's is fetched for packages that need it: most do not.
+        let mut scratch = Vec::new();
         let mut callbacks = self.callbacks();
         let mut pad = Pad::default();
         let mut cx = Context { pad: &mut pad, scene: settings.scene() };
         let con = self.handle();
         let mut at = 0;
         while at < whole {
-            scratch.clear();
             let step = {
                 let Ok(mut guard) = self.protocol.try_borrow_mut() else { break };
                 let Some(protocol) = guard.as_mut() else { break };
-                first_package(protocol, &mut buffer[at..], &mut scratch, awaited, &mut cx)
+                first_package(lp, protocol, &mut buffer[at..], &mut scratch, awaited, &mut cx)
             };
             let message = match step {
                 Ok(Some((length, message))) => {
@@ -250,14 +255,14 @@ impl<P: Protocol, R: Role> Slot<P, R> {
             };
             if let (Some(message), Stage::Open) = (message, self.core.stage()) {
                 if let Some(f) = &callbacks.message {
-                    let settled = lp.call(|| f.borrow_mut().call(con, message));
+                    let settled = lp.call(|| f.call(con, message));
                     self.settle(lp, settled);
                 }
             }
             if !cx.pad.is_empty() {
                 self.apply(lp, mem::take(cx.pad));
             }
-            if self.core.has(LOOK_UP) || lp.has_queued() || self.core.stage() != Stage::Open {
+            if self.core.has(LOOK_UP) || lp.has_queued() {
                 lp.after_callback();
                 if !self.goes_on() {
                     // What is left is parked: nothing will announce it again.
@@ -270,7 +275,9 @@ impl<P: Protocol, R: Role> Slot<P, R> {
             }
         }
         drop(callbacks);
-        lp.put_scratch(scratch);
+        if scratch.capacity() > 0 {
+            lp.put_scratch(scratch);
+        }
         let counts = matches!(self.core.stage(), Stage::Open | Stage::Farewell);
         if counts || self.core.has(flag::UPGRADED) { at } else { whole }
     }
@@ -305,7 +312,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
     pub(crate) fn eof_in_session(self: &Rc<Self>, lp: &Rc<Loop>) {
         let core = &self.core;
         let rest = core.state.borrow_mut().rest.take();
-        let mut rest = rest.unwrap_or_else(|| lp.pool.borrow_mut().take());
+        let mut rest = rest.unwrap_or_else(|| lp.pool.borrow_mut().take_empty());
         let filled = rest.filled;
         let mut scratch = lp.take_scratch();
         scratch.clear();
@@ -335,7 +342,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
             Some((Ok(message), pad)) => {
                 if let (Some(message), Some(f)) = (message, &self.callbacks().message) {
                     let con = self.handle();
-                    let settled = lp.call(|| f.borrow_mut().call(con, message));
+                    let settled = lp.call(|| f.call(con, message));
                     self.settle(lp, settled);
                 }
                 self.apply(lp, pad);
@@ -380,12 +387,20 @@ impl<P: Protocol, R: Role> Slot<P, R> {
 /// The first package and its message; `None`: it is not whole.
 #[inline(always)]
 fn first_package<'a, P: Protocol>(
+    lp: &Loop,
     protocol: &mut P,
     buffer: &'a mut [u8],
     scratch: &'a mut Vec<u8>,
     awaited: &mut Awaited,
     cx: &mut Context,
 ) -> Result<Option<(usize, Option<P::Incoming<'a>>)>, Violation> {
+    if !awaited.wait
+        && let Some(seen) = protocol.glance(buffer, cx)
+    {
+        *awaited = Awaited::default();
+        let message = protocol.decode_glanced(seen, &mut buffer[..seen.end])?;
+        return Ok(Some((seen.end, message)));
+    }
     let length = match *awaited {
         Awaited { want: Some(want), wait: true } => want,
         _ => match protocol.input(buffer, cx)? {
@@ -406,6 +421,10 @@ fn first_package<'a, P: Protocol>(
         return Ok(None);
     }
     *awaited = Awaited::default();
+    if scratch.capacity() == 0 {
+        *scratch = lp.take_scratch();
+    }
+    scratch.clear();
     let message = protocol.decode(&mut buffer[..length], scratch, cx)?;
     Ok(Some((length, message)))
 }

@@ -112,10 +112,8 @@ impl Core {
 
     /// Bytes to be delivered in the next turn.
     fn park(&self, lp: &Loop, left: &[u8]) {
-        let mut rest = {
-            let rest = self.state.borrow_mut().rest.take();
-            rest.unwrap_or_else(|| lp.pool.borrow_mut().take())
-        };
+        let rest = self.state.borrow_mut().rest.take();
+        let mut rest = rest.unwrap_or_else(|| lp.pool.borrow_mut().take_empty());
         let filled = rest.filled;
         rest.bytes.truncate(filled);
         rest.bytes.extend_from_slice(left);

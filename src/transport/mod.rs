@@ -267,6 +267,7 @@ impl Stream {
 }
 
 impl Socket {
+    #[inline]
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         again(|| match self {
             Socket::Tcp(tcp) => tcp.read(buffer),
