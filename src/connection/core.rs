@@ -392,19 +392,27 @@ impl Core {
         }
     }
 
-    /// Reads into `buffer`, and says whether the socket was emptied. `None`: there is no socket, or
-    /// it works already.
+    /// Reads into `buffer`, and says whether the socket was emptied. Where there is no socket, or it
+    /// works already, it would block.
     #[inline(always)]
-    pub(crate) fn read(&self, buffer: &mut [u8]) -> Option<(io::Result<usize>, bool)> {
+    pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<(usize, bool)> {
         if let Some(bare) = self.state.borrow_mut().stream.as_mut().filter(|s| !s.is_tls()) {
-            let read = bare.read(buffer);
-            return Some((read, bare.drained()));
+            let n = bare.read(buffer)?;
+            return Ok((n, n < buffer.len()));
         }
-        let mut stream = self.take_stream()?;
+        self.read_apart(buffer)
+    }
+
+    /// The same for TLS.
+    #[inline(never)]
+    fn read_apart(&self, buffer: &mut [u8]) -> io::Result<(usize, bool)> {
+        let Some(mut stream) = self.take_stream() else {
+            return Err(io::ErrorKind::WouldBlock.into());
+        };
         let read = stream.read(buffer);
         let drained = stream.drained() && !stream.has_unread();
         self.put_stream(stream);
-        Some((read, drained))
+        Ok((read?, drained))
     }
 
     /// Writes what is queued until it has left or the socket is full.

@@ -285,7 +285,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
     // ------------------------------------------------------------------ writing
 
     /// Writes what is queued, and goes on with whatever waited for that.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn flush(self: &Rc<Self>, lp: &Rc<Loop>) {
         let written = self.core.write_out(lp);
         let done = matches!(written, Written::All) && !P::HAS_PIECES;

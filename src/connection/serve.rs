@@ -87,8 +87,8 @@ impl<P: Protocol, R: Role> Slot<P, R> {
     /// The end of this connection's part: what it was told to send leaves.
     pub(crate) fn end_of_part(self: &Rc<Self>, lp: &Rc<Loop>) {
         let core = &self.core;
-        if core.stage().is_session() {
-            if !core.has(flag::BLOCKED) || core.has(flag::SHUT) || core.stage() != Stage::Open {
+        if !core.has(flag::NOT_OPEN) || core.stage().is_session() {
+            if !core.has(flag::BLOCKED) || core.has(flag::SHUT | flag::NOT_OPEN) {
                 self.flush(lp);
             }
             lp.after_callback();
@@ -100,6 +100,9 @@ impl<P: Protocol, R: Role> Slot<P, R> {
 
     fn may_read(&self) -> bool {
         let core = &self.core;
+        if !core.has(flag::NOT_OPEN | flag::EOF | flag::PAUSED | flag::CHOKED) {
+            return true;
+        }
         if !core.stage().is_session() || core.has(flag::EOF) {
             return false;
         }
@@ -116,7 +119,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         let Some(mut rest) = rest else { return };
         let mut awaited = Awaited { want: rest.want, wait: rest.wait };
         let filled = rest.filled;
-        let done = self.process(lp, &mut rest.bytes[..filled], &mut awaited);
+        let done = self.process_kept(lp, &mut rest.bytes[..filled], &mut awaited);
         self.keep(lp, rest, done, awaited);
     }
 
@@ -165,7 +168,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         rest.filled += n;
         let mut awaited = Awaited { want: rest.want, wait: rest.wait };
         let filled = rest.filled;
-        let done = self.process(lp, &mut rest.bytes[..filled], &mut awaited);
+        let done = self.process_kept(lp, &mut rest.bytes[..filled], &mut awaited);
         self.keep(lp, rest, done, awaited);
         received
     }
@@ -175,23 +178,22 @@ impl<P: Protocol, R: Role> Slot<P, R> {
     fn judge_read(
         &self,
         lp: &Loop,
-        read: Option<(io::Result<usize>, bool)>,
+        read: io::Result<(usize, bool)>,
     ) -> Result<(usize, Received), Received> {
         match read {
-            Some((Ok(n), drained)) if n > 0 => {
+            Ok((n, drained)) if n > 0 => {
                 self.core.bytes_read.set(self.core.bytes_read.get() + n as u64);
                 if self.core.has(flag::WATCH_INPUT) {
                     self.core.heard(lp);
                 }
                 Ok((n, if drained { Received::Short } else { Received::More }))
             }
-            Some((Ok(_), _)) => Err(Received::Eof),
-            Some((Err(e), _)) => Err(match e.kind() {
+            Ok(_) => Err(Received::Eof),
+            Err(e) => Err(match e.kind() {
                 io::ErrorKind::WouldBlock => Received::Empty,
                 io::ErrorKind::Interrupted => Received::More,
                 _ => Received::Failed(e),
             }),
-            None => Err(Received::Empty),
         }
     }
 
@@ -222,6 +224,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
     // ------------------------------------------------------------------ packages
 
     /// Divides bytes into packages and delivers them. How many bytes are done with.
+    #[inline(always)]
     fn process(self: &Rc<Self>, lp: &Rc<Loop>, buffer: &mut [u8], awaited: &mut Awaited) -> usize {
         if !matches!(self.core.stage(), Stage::Open | Stage::Farewell) {
             return buffer.len();
@@ -280,6 +283,17 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         }
         let counts = matches!(self.core.stage(), Stage::Open | Stage::Farewell);
         if counts || self.core.has(flag::UPGRADED) { at } else { whole }
+    }
+
+    /// The same for bytes that were kept.
+    #[inline(never)]
+    fn process_kept(
+        self: &Rc<Self>,
+        lp: &Rc<Loop>,
+        buffer: &mut [u8],
+        awaited: &mut Awaited,
+    ) -> usize {
+        self.process(lp, buffer, awaited)
     }
 
     /// Whether the rest of a batch may be delivered.

@@ -125,6 +125,7 @@ impl Stream {
         }
     }
 
+    #[inline]
     pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Stream::Plain { socket, .. } => socket.write(bytes),
@@ -289,6 +290,7 @@ impl Socket {
 }
 
 impl Write for Socket {
+    #[inline]
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         again(|| match self {
             Socket::Tcp(tcp) => tcp.write(bytes),
