@@ -129,7 +129,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
                 let mut buffer = lp.take_receive();
                 let (filled, mut awaited) = moved_back(lp, rest, &mut buffer);
                 let read = stream.read(&mut buffer[filled..]);
-                let drained = stream.drained();
+                let drained = stream.drained() && !stream.has_unread();
                 self.core.put_stream(stream);
                 let n = match self.judge_read(lp, read) {
                     Ok(n) => n,
@@ -163,7 +163,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
             rest.bytes.resize(room, 0);
         }
         let read = stream.read(&mut rest.bytes[filled..]);
-        let drained = stream.drained();
+        let drained = stream.drained() && !stream.has_unread();
         self.core.put_stream(stream);
         let n = match self.judge_read(lp, read) {
             Ok(n) => n,
