@@ -301,7 +301,8 @@ pub enum Verdict {
     StopWorker,
 }
 
-/// The fate of one `send`: PHP's `true`, `null`, `false`. Not `#[must_use]`: a drop is also reported to `on_error`.
+/// The fate of one `send`: PHP's `true`, `null`, `false`. Not `#[must_use]`: a drop is also
+/// reported to `on_error`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Sent {
     /// Taken; no earlier write has met a full socket. It leaves at the end of this turn at the

@@ -13,9 +13,10 @@ const SHORTEST_PERIOD: Duration = Duration::from_millis(1);
 
 /// A timer's handle: eight bytes, `Copy`, `!Send`. One whose timer has ended is quiet.
 ///
-/// Timers run on the loop of the thread that made them, by the monotonic clock: never early, equal deadlines in the order in
-/// which they were made. A repeating timer that is late runs once and keeps its phase. One that is made in a callback fires
-/// in a later turn at the earliest. (Manual: Timer.)
+/// Timers run on the loop of the thread that made them, by the monotonic clock: never early, equal
+/// deadlines in the order in which they were made. A repeating timer that is late runs once and
+/// keeps its phase. One that is made in a callback fires in a later turn at the earliest. (Manual:
+/// Timer.)
 ///
 /// ```
 /// use workerman::{Timer, Worker};
@@ -44,10 +45,12 @@ impl Timer {
         Timer { key, _not_send: PhantomData }
     }
 
-    /// Calls `f` every so often, first after one interval; at least 1 ms apart. The handle is passed in, so that
-    /// `timer.del()` ends it. An error that `f` returns is logged, and the timer goes on.
+    /// Calls `f` every so often, first after one interval; at least 1 ms apart. The handle is
+    /// passed in, so that `timer.del()` ends it. An error that `f` returns is logged, and the timer
+    /// goes on.
     ///
-    /// A negative or NaN interval arms nothing: an error line says so, and the handle has ended already.
+    /// A negative or NaN interval arms nothing: an error line says so, and the handle has ended
+    /// already.
     pub fn add<O: Outcome>(
         every: impl Into<Interval>,
         mut f: impl FnMut(Timer) -> O + 'static,
@@ -66,7 +69,8 @@ impl Timer {
         arm(after.into(), false, Rc::new(RefCell::new(call)))
     }
 
-    /// A number that no other timer of this loop has while this one lives; 0 for one that was never armed.
+    /// A number that no other timer of this loop has while this one lives; 0 for one that was never
+    /// armed.
     pub fn id(&self) -> u64 {
         if self.key == TimerKey::NONE {
             return 0;
@@ -74,7 +78,8 @@ impl Timer {
         (u64::from(self.key.generation) << 32 | u64::from(self.key.index)) + 1
     }
 
-    /// Ends it. False where it had ended already. Inside a callback it takes effect at once, also for timers that are due.
+    /// Ends it. False where it had ended already. Inside a callback it takes effect at once, also
+    /// for timers that are due.
     pub fn del(self) -> bool {
         with_loop(|lp| lp.delete_timer(self.key)).unwrap_or(false)
     }

@@ -57,8 +57,9 @@ impl AnyConnection {
         self.with_core(Core::remote_addr).flatten()
     }
 
-    /// Text or bytes in its own protocol: for a list over workers of several kinds. [`Sent::Dropped`] where the protocol
-    /// takes no such thing (`on_error(SendFail)` says so), and on a stale handle.
+    /// Text or bytes in its own protocol: for a list over workers of several kinds.
+    /// [`Sent::Dropped`] where the protocol takes no such thing (`on_error(SendFail)` says so), and
+    /// on a stale handle.
     pub fn send<'m>(&self, message: impl Into<Payload<'m>>) -> Sent {
         let payload = message.into();
         self.with(|lp, endpoint| endpoint.send_payload(lp, payload)).unwrap_or(Sent::Dropped)

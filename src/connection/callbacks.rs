@@ -16,7 +16,8 @@ pub(crate) type OnResponse<P, R> = Callback<dyn FnMut(Connection<P, R>, &Respons
 pub(crate) type OnControl<P, R> = Callback<dyn FnMut(Connection<P, R>, &[u8]) -> Settled>;
 pub(crate) type OnFarewell<P, R> = Callback<dyn FnMut(Connection<P, R>, u16, &str) -> Settled>;
 
-/// `on_message`: a trait of its own, since a closure over `P::Incoming<'_>` cannot be written as one.
+/// `on_message`: a trait of its own, since a closure over `P::Incoming<'_>` cannot be written as
+/// one.
 pub(crate) trait OnMessage<P: Protocol, R: Role> {
     fn call(&mut self, con: Connection<P, R>, message: P::Incoming<'_>) -> Settled;
 }
@@ -77,7 +78,8 @@ shared!(WebsocketCallbacks: upgrade upgraded opened ping pong farewell);
 /// One `Rc` for many connections; whoever sets one of its own gets a copy then.
 pub(crate) type Shared<P, R> = RefCell<Rc<Callbacks<P, R>>>;
 
-/// Puts a callback in its place; the one that was there is handed out, to be dropped where no borrow is held.
+/// Puts a callback in its place; the one that was there is handed out, to be dropped where no
+/// borrow is held.
 pub(crate) fn replace<P: Protocol, R: Role, C>(
     shared: &Shared<P, R>,
     place: impl FnOnce(&mut Callbacks<P, R>) -> &mut Option<C>,

@@ -13,8 +13,9 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 impl<P: Dial + Default> Connection<P, Client> {
-    /// A client for `scheme://host:port/path`: the scheme is `P`'s (for `Ws` also `wss`), `tcp`, `ssl` or `unix`. Nothing is
-    /// dialled before [`connect`](Self::connect). (Manual: AsyncTcpConnection::__construct.)
+    /// A client for `scheme://host:port/path`: the scheme is `P`'s (for `Ws` also `wss`), `tcp`,
+    /// `ssl` or `unix`. Nothing is dialled before [`connect`](Self::connect). (Manual:
+    /// AsyncTcpConnection::__construct.)
     ///
     /// # Errors
     /// [`Error::Address`] names the part that is wrong, and what to write instead.
@@ -66,17 +67,17 @@ impl<P: Dial> Connection<P, Client> {
         }
     }
 
-    /// Dials in the next turn; errors always come from the loop. While it is connecting or connected it does nothing.
-    /// (Manual: AsyncTcpConnection::connect.)
+    /// Dials in the next turn; errors always come from the loop. While it is connecting or
+    /// connected it does nothing. (Manual: AsyncTcpConnection::connect.)
     pub fn connect(&self) {
         if self.with_slot(|lp, slot| slot.connect(lp)).is_none() {
             warn_stale("connect");
         }
     }
 
-    /// Connects again after so long, with the same handle, callbacks, settings and user data; the protocol begins afresh.
-    /// Called again before it dials, the last call wins; `close` cancels it. On an open connection: closes it first.
-    /// (Manual: AsyncTcpConnection::reconnect.)
+    /// Connects again after so long, with the same handle, callbacks, settings and user data; the
+    /// protocol begins afresh. Called again before it dials, the last call wins; `close` cancels
+    /// it. On an open connection: closes it first. (Manual: AsyncTcpConnection::reconnect.)
     ///
     /// Seconds or a `Duration`; negative and NaN count as 0. 0 dials in the next turn.
     pub fn reconnect(&self, after: impl Into<Interval>) {
@@ -86,7 +87,8 @@ impl<P: Dial> Connection<P, Client> {
         }
     }
 
-    /// Takes a reconnect back. The handle is then as `new` made it: `connect` dials, `close` ends it.
+    /// Takes a reconnect back. The handle is then as `new` made it: `connect` dials, `close` ends
+    /// it.
     pub fn cancel_reconnect(&self) {
         self.with_slot(|lp, slot| slot.cancel_reconnect(lp));
     }
@@ -98,8 +100,8 @@ impl<P: Dial> Connection<P, Client> {
         });
     }
 
-    /// TLS settings for the next opening: PHP's `ssl` context array. They do not turn TLS on; the address or
-    /// [`set_transport`](Self::set_transport) does.
+    /// TLS settings for the next opening: PHP's `ssl` context array. They do not turn TLS on; the
+    /// address or [`set_transport`](Self::set_transport) does.
     ///
     /// # Errors
     /// [`Error::Tls`]: a file that cannot be read or used, by its name.

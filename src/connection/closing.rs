@@ -55,7 +55,8 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         core.with_rare(|rare| rare.closing_since = Some(lp.now()));
         core.set(flag::REARM);
         core.mark_dirty(lp);
-        // Bytes that were not read while it was paused are discarded now; the peer's farewell may be among them.
+        // Bytes that were not read while it was paused are discarded now; the peer's farewell may
+        // be among them.
         core.list_again(lp);
     }
 
@@ -170,7 +171,8 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         }
     }
 
-    /// The socket ends before all has left. Only bytes of the program's own are a loss worth telling.
+    /// The socket ends before all has left. Only bytes of the program's own are a loss worth
+    /// telling.
     pub(crate) fn lost_in_closing(self: &Rc<Self>, lp: &Rc<Loop>, failure: Failure) {
         let mark = self.core.peek_rare(|rare| rare.program_bytes).unwrap_or(0);
         if mark > self.core.bytes_written.get() {

@@ -1,11 +1,14 @@
-//! What every connection has, whatever its protocol: its stage, its socket, its buffers, its deadlines.
+//! What every connection has, whatever its protocol: its stage, its socket, its buffers, its
+//! deadlines.
 //!
-//! Everything that changes a connection's [`Stage`] is in this folder; the stages and what leads from one to the next:
+//! Everything that changes a connection's [`Stage`] is in this folder; the stages and what leads
+//! from one to the next:
 //!
 //! ```text
-//! Initial ─connect→ Dialing → Resolving → Connecting → Securing ─stands→ Open ─close→ Farewell → Flushing → Lingering → Ended
-//!    ↑ Waiting (reconnect)       └────── fails ──────→ Failing ──────────────────────────────────────────────────────→ Ended
-//!    └─────────────────────────────── reconnect in on_error, on_close ────────────────────────────────────────────────┘ → Gone
+//! Initial ─connect→ Dialing → Resolving → Connecting → Securing ─stands→ Open
+//! Open ─close→ Farewell → Flushing → Lingering → Ended        Open ─destroy→ Ended
+//! every stage from Dialing on ─fails→ Failing ─on_error→ Ended ─on_close→ Gone
+//! Failing, Ended ─reconnect→ Waiting → Dialing                Initial, Waiting ─close→ Gone
 //! ```
 use super::AnyConnection;
 use super::dial::Dialer;
@@ -21,7 +24,7 @@ use crate::{ErrorCode, Failure, Limits, Status, Verdict};
 use std::any::Any;
 use std::cell::{Cell, Ref, RefCell};
 use std::io::{self, IoSlice};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
 
@@ -251,7 +254,7 @@ pub(crate) struct Core {
     /// When the transport stood, in the loop's milliseconds.
     pub(crate) opened: Cell<u64>,
     /// IPv4 address and port of the peer; 0: none, or in `Rare`.
-    remote_v4: Cell<u64>,
+    pub(super) remote_v4: Cell<u64>,
     pub(crate) alarm: Cell<TimerKey>,
     flags: Cell<u32>,
     stage: Cell<Stage>,
@@ -365,7 +368,8 @@ impl Core {
 
     // ------------------------------------------------------------------ the socket
 
-    /// Takes the socket out for as long as it works: certificate verifiers are user code, and no borrow may be held then.
+    /// Takes the socket out for as long as it works: certificate verifiers are user code, and no
+    /// borrow may be held then.
     pub(crate) fn take_stream(&self) -> Option<Stream> {
         self.state.borrow_mut().stream.take()
     }
@@ -446,7 +450,8 @@ impl Core {
         }
     }
 
-    /// Head and lent payload in one vectored write; what the socket does not take is copied behind the head.
+    /// Head and lent payload in one vectored write; what the socket does not take is copied behind
+    /// the head.
     pub(crate) fn write_lent(&self, lp: &Loop, lent: &[u8]) -> Written {
         let taken = {
             let mut state = self.state.borrow_mut();
@@ -534,54 +539,6 @@ impl Core {
         );
         lp.set_alarm(&self.alarm, self.key, None);
     }
-
-    // ------------------------------------------------------------------ addresses
-
-    pub(crate) fn set_remote(&self, remote: Option<SocketAddr>) {
-        match remote {
-            Some(SocketAddr::V4(v4)) => {
-                self.remote_v4.set(u64::from(u32::from(*v4.ip())) << 16 | u64::from(v4.port()));
-            }
-            _ => {
-                self.remote_v4.set(0);
-                if remote.is_some() || self.state.borrow().rare.is_some() {
-                    self.with_rare(|rare| rare.remote = remote);
-                }
-            }
-        }
-    }
-
-    pub(crate) fn remote_addr(&self) -> Option<SocketAddr> {
-        match self.remote_v4.get() {
-            0 => self.peek_rare(|rare| rare.remote).flatten(),
-            v4 => {
-                let ip = Ipv4Addr::from((v4 >> 16) as u32);
-                Some(SocketAddr::V4(SocketAddrV4::new(ip, v4 as u16)))
-            }
-        }
-    }
-
-    pub(crate) fn local_addr(&self, _lp: &Loop) -> Option<SocketAddr> {
-        let state = self.state.borrow();
-        match &state.stream {
-            Some(stream) => stream.local_addr(),
-            None => state.rare.as_ref().and_then(|rare| rare.local),
-        }
-    }
-
-    /// For messages and for printing: where the peer is, or was to be.
-    pub(crate) fn peer_text(&self) -> String {
-        if let Some(remote) = self.remote_addr() {
-            return remote.to_string();
-        }
-        let state = self.state.borrow();
-        let Some(rare) = state.rare.as_deref() else { return String::new() };
-        match (&rare.unix_path, &rare.dialer) {
-            (Some(path), _) => path.clone(),
-            (None, Some(dialer)) => dialer.target_text(),
-            (None, None) => String::new(),
-        }
-    }
 }
 
 /// What TLS still holds counts as waiting too.
@@ -596,7 +553,8 @@ fn flushed(stream: &mut Stream, so_far: Written) -> Written {
     }
 }
 
-/// Moves what waits to the front once the sent part outgrows it, so that a buffer that never empties does not grow for ever.
+/// Moves what waits to the front once the sent part outgrows it, so that a buffer that never
+/// empties does not grow for ever.
 fn compact(out: &mut Buffer) {
     if out.start > out.unsent() {
         out.bytes.drain(..out.start);

@@ -1,4 +1,5 @@
-//! The deadlines of a connection. It has one alarm: what is due is worked out from when things last moved.
+//! The deadlines of a connection. It has one alarm: what is due is worked out from when things last
+//! moved.
 use super::Role;
 use super::core::{Core, Stage, flag};
 use super::heartbeat::PONG_TIMEOUT;
@@ -38,7 +39,8 @@ impl Core {
         }
         let earliest = self.earliest(lp).map(|(at, _)| at);
         let armed = lp.alarm_at(&self.alarm);
-        // One that rings too early finds nothing due and arms itself anew: cheaper than moving it at every byte.
+        // One that rings too early finds nothing due and arms itself anew: cheaper than moving it
+        // at every byte.
         let keep = match (armed, earliest) {
             (Some(armed), Some(at)) => armed <= at,
             (None, None) => true,
@@ -143,7 +145,8 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         }
         // It has rung: whatever is next needs it armed anew.
         lp.set_alarm(&core.alarm, core.key, None);
-        // Each kind at most once: what is due again was due in the past, and is found at the next alarm.
+        // Each kind at most once: what is due again was due in the past, and is found at the next
+        // alarm.
         for _ in 0..4 {
             let Some((at, due)) = core.earliest(lp) else { break };
             if at > lp.now() {

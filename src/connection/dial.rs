@@ -1,4 +1,5 @@
-//! A client's opening: the name, the addresses in the staggered way of RFC 8305, TLS; one deadline for all of it.
+//! A client's opening: the name, the addresses in the staggered way of RFC 8305, TLS; one deadline
+//! for all of it.
 use super::core::{Core, Stage, flag};
 use super::failure::connect_failed;
 use super::heartbeat::{PING_EVERY, PONG_TIMEOUT};

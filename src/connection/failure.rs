@@ -43,7 +43,8 @@ impl Core {
         self.report_drops(lp);
     }
 
-    /// Has the drops reported: after this callback, or in the next turn if this one has had its report.
+    /// Has the drops reported: after this callback, or in the next turn if this one has had its
+    /// report.
     pub(crate) fn report_drops(&self, lp: &Loop) {
         let turn = Some(lp.turn_number());
         let state = self.peek_rare(|rare| (rare.drops.waiting(), rare.drops.reported_in == turn));

@@ -8,6 +8,7 @@ use std::marker::PhantomData;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
+mod addresses;
 mod any;
 mod callbacks;
 mod client;
@@ -58,8 +59,9 @@ mod sealed {
     }
 }
 
-/// A connection's handle: eight bytes, `Copy`, `!Send`. Once the connection has ended it is quiet: `send` answers
-/// [`Sent::Dropped`], `status` [`Status::Closed`], getters `None`, 0 or empty. Never a panic, never another connection.
+/// A connection's handle: eight bytes, `Copy`, `!Send`. Once the connection has ended it is quiet:
+/// `send` answers [`Sent::Dropped`], `status` [`Status::Closed`], getters `None`, 0 or empty. Never
+/// a panic, never another connection.
 ///
 /// (Manual: TcpConnection, AsyncTcpConnection.)
 pub struct Connection<P, R> {
@@ -173,11 +175,13 @@ impl<P: Protocol, R: Role> Connection<P, R> {
 
     // ------------------------------------------------------------------ sending
 
-    /// Sends a message. It leaves at the end of this connection's part of the turn at the latest, at once when 64 KiB wait.
+    /// Sends a message. It leaves at the end of this connection's part of the turn at the latest,
+    /// at once when 64 KiB wait.
     ///
-    /// Before the session is open it waits for it ([`Sent::Buffered`]). It is taken whole, or not at all: when the unsent
-    /// bytes have reached `Limits::send_buffer_bytes`, and when it cannot be encoded, it is [`Sent::Dropped`] and
-    /// `on_error(SendFail)` tells so after the running callback. (Manual: TcpConnection::send.)
+    /// Before the session is open it waits for it ([`Sent::Buffered`]). It is taken whole, or not
+    /// at all: when the unsent bytes have reached `Limits::send_buffer_bytes`, and when it cannot
+    /// be encoded, it is [`Sent::Dropped`] and `on_error(SendFail)` tells so after the running
+    /// callback. (Manual: TcpConnection::send.)
     #[inline]
     pub fn send<'m>(&self, message: impl Into<P::Outgoing<'m>>) -> Sent {
         let message = message.into();
@@ -204,10 +208,12 @@ impl<P: Protocol, R: Role> Connection<P, R> {
         });
     }
 
-    /// Flushes, says goodbye as the protocol does, closes. From the call on nothing is delivered but `on_error` for lost
-    /// bytes, and `on_close` when the socket has ended. It cancels a reconnect; twice, it does nothing.
+    /// Flushes, says goodbye as the protocol does, closes. From the call on nothing is delivered
+    /// but `on_error` for lost bytes, and `on_close` when the socket has ended. It cancels a
+    /// reconnect; twice, it does nothing.
     ///
-    /// On a client before its handshake is complete it is [`destroy`](Self::destroy); outside a session it ends the handle.
+    /// On a client before its handshake is complete it is [`destroy`](Self::destroy); outside a
+    /// session it ends the handle.
     pub fn close(&self) {
         self.with_slot(|lp, slot| slot.begin_close(lp, crate::Farewell::Asked));
     }
@@ -228,7 +234,8 @@ impl<P: Protocol, R: Role> Connection<P, R> {
         self.close_with(last);
     }
 
-    /// At once, unsent bytes and all; `on_close` follows when the running callback has returned, `on_error` does not.
+    /// At once, unsent bytes and all; `on_close` follows when the running callback has returned,
+    /// `on_error` does not.
     pub fn destroy(&self) {
         self.with_slot(|lp, slot| slot.destroy(lp));
     }
@@ -254,7 +261,8 @@ impl<P: Protocol, R: Role> Connection<P, R> {
         );
     }
 
-    /// Ends our direction behind what is queued; receiving goes on. What is sent after it is [`Sent::Dropped`].
+    /// Ends our direction behind what is queued; receiving goes on. What is sent after it is
+    /// [`Sent::Dropped`].
     pub fn shutdown_write(&self) {
         self.with_core(|lp, core| {
             if core.stage() == Stage::Open && !core.has(flag::SHUT_DONE) {
@@ -266,8 +274,8 @@ impl<P: Protocol, R: Role> Connection<P, R> {
 
     // ------------------------------------------------------------------ receiving
 
-    /// Stops reading and delivering; packages that are already read wait, and the peer's end is not noticed. Deadlines that
-    /// judge the peer's silence rest meanwhile.
+    /// Stops reading and delivering; packages that are already read wait, and the peer's end is not
+    /// noticed. Deadlines that judge the peer's silence rest meanwhile.
     pub fn pause_recv(&self) {
         self.with_core(|_, core| {
             if core.stage() == Stage::Open {
@@ -289,8 +297,8 @@ impl<P: Protocol, R: Role> Connection<P, R> {
 
     // ------------------------------------------------------------------ what it is
 
-    /// 1, 2, 3 … in the order of making, clients and accepted ones together, never twice the same in one loop; 0 on a stale
-    /// handle.
+    /// 1, 2, 3 … in the order of making, clients and accepted ones together, never twice the same
+    /// in one loop; 0 on a stale handle.
     pub fn id(&self) -> u64 {
         self.any().id()
     }
@@ -300,7 +308,8 @@ impl<P: Protocol, R: Role> Connection<P, R> {
         self.any().status()
     }
 
-    /// The peer's address; the one that was tried last while it is being dialled. Still there in `on_close`.
+    /// The peer's address; the one that was tried last while it is being dialled. Still there in
+    /// `on_close`.
     pub fn remote_addr(&self) -> Option<SocketAddr> {
         self.any().remote_addr()
     }
@@ -310,7 +319,8 @@ impl<P: Protocol, R: Role> Connection<P, R> {
         self.remote_addr().map(|addr| addr.ip())
     }
 
-    /// The peer's port; for a client that has not connected yet the one of its address; 0 where there is none.
+    /// The peer's port; for a client that has not connected yet the one of its address; 0 where
+    /// there is none.
     pub fn remote_port(&self) -> u16 {
         self.with_core(|_, core| {
             let of_address = || core.dialer().map_or(0, |dialer| dialer.port());
@@ -354,7 +364,8 @@ impl<P: Protocol, R: Role> Connection<P, R> {
         self.with_core(|_, core| core.send_buffer_len()).unwrap_or(0)
     }
 
-    /// Bytes received and not yet delivered; inside `on_message` without those of the batch that is on.
+    /// Bytes received and not yet delivered; inside `on_message` without those of the batch that is
+    /// on.
     pub fn recv_buffer_len(&self) -> usize {
         self.with_core(|_, core| core.recv_buffer_len()).unwrap_or(0)
     }
@@ -410,10 +421,12 @@ impl<P: Protocol, R: Role> Connection<P, R> {
         Token::of(self.key)
     }
 
-    /// What arrives here is sent there; this side pauses while `to` is full, its end closes `to`. A proxy pipes both ways.
+    /// What arrives here is sent there; this side pauses while `to` is full, its end closes `to`. A
+    /// proxy pipes both ways.
     ///
-    /// Takes this side's `on_message`, `on_close` and `on_end` and that side's `on_buffer_full` and `on_buffer_drain`, as in
-    /// PHP. Where both sides are half-open an end is passed on as `shutdown_write`, so that no answer is lost.
+    /// Takes this side's `on_message`, `on_close` and `on_end` and that side's `on_buffer_full` and
+    /// `on_buffer_drain`, as in PHP. Where both sides are half-open an end is passed on as
+    /// `shutdown_write`, so that no answer is lost.
     pub fn pipe<Q, S>(&self, to: Connection<Q, S>)
     where
         Q: Protocol,
@@ -454,13 +467,15 @@ impl<P: Protocol, R: Role> Connection<P, R> {
         self.set_callback(|callbacks| &mut callbacks.message, message(f));
     }
 
-    /// The socket has ended, whoever ended it: once for every `on_connect`, and once for every attempt that failed. A client
-    /// may reconnect here; otherwise its handle ends when this returns.
+    /// The socket has ended, whoever ended it: once for every `on_connect`, and once for every
+    /// attempt that failed. A client may reconnect here; otherwise its handle ends when this
+    /// returns.
     pub fn on_close<O: Outcome>(&self, f: impl FnMut(Self) -> O + 'static) {
         self.set_callback(|callbacks| &mut callbacks.close, plain(f));
     }
 
-    /// An opening failed, messages were lost, or the peer broke the protocol. Where that ends the session `on_close` follows.
+    /// An opening failed, messages were lost, or the peer broke the protocol. Where that ends the
+    /// session `on_close` follows.
     pub fn on_error<O: Outcome>(&self, f: impl FnMut(Self, ErrorCode, &Failure) -> O + 'static) {
         self.set_callback(|callbacks| &mut callbacks.error, error(f));
     }
@@ -485,7 +500,7 @@ impl<P: Protocol, R: Role> Connection<P, R> {
 #[cold]
 fn warn_stale(what: &str) {
     log::warn!(
-        "{what} on a handle that has ended does nothing: call reconnect(5) inside on_close; a timer that reconnects later \
-         holds a handle that has ended"
+        "{what} on a handle that has ended does nothing: call reconnect(5) inside on_close; a \
+         timer that reconnects later holds a handle that has ended"
     );
 }

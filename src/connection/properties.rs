@@ -6,7 +6,8 @@ use std::any::{Any, TypeId};
 /// Values by type. A `None` holds the place of one that a closure works with.
 pub(crate) type Properties = Vec<(TypeId, Option<Box<dyn Any>>)>;
 
-/// Who has properties. What is done with them is the program's code, so none of it runs inside `properties`.
+/// Who has properties. What is done with them is the program's code, so none of it runs inside
+/// `properties`.
 pub(crate) trait Holder {
     fn properties<T>(&self, f: impl FnOnce(&mut Properties) -> T) -> T;
 }
@@ -81,15 +82,16 @@ fn place<T: Any>(all: &mut Properties) -> Option<&mut Option<Box<dyn Any>>> {
 #[cold]
 fn warn_nested<T>() {
     log::warn!(
-        "with::<{0}> inside with::<{0}> of the same connection or worker answers None: the first has \
-         the value out",
+        "with::<{0}> inside with::<{0}> of the same connection or worker answers None: the first \
+         has the value out",
         std::any::type_name::<T>()
     );
 }
 
 impl<P: Protocol, R: Role> Connection<P, R> {
-    /// State of your own, by type: PHP's `$connection->uid`. Made by `Default` when it is first asked
-    /// for. `None` on a stale handle, and inside `f` for the same type again (a log line says so).
+    /// State of your own, by type: PHP's `$connection->uid`. Made by `Default` when it is first
+    /// asked for. `None` on a stale handle, and inside `f` for the same type again (a log line says
+    /// so).
     ///
     /// ```
     /// use workerman::prelude::*;

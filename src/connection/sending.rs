@@ -189,7 +189,8 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         Sent::Dropped
     }
 
-    /// No session, or not yet: the message waits for the one to come, already encoded by that one's protocol.
+    /// No session, or not yet: the message waits for the one to come, already encoded by that one's
+    /// protocol.
     #[cold]
     fn send_elsewhere(
         self: &Rc<Self>,
@@ -316,7 +317,8 @@ impl<P: Protocol, R: Role> Slot<P, R> {
 }
 
 impl Core {
-    /// An answer of the protocol's own, ahead of what the program sends next. It does not count against the limit.
+    /// An answer of the protocol's own, ahead of what the program sends next. It does not count
+    /// against the limit.
     pub(crate) fn answer(&self, lp: &Loop, answer: &[u8], is_pong: bool) {
         let limit = self.settings().limits.waiting_answers_bytes;
         if self.has(flag::BLOCKED) {

@@ -12,9 +12,11 @@ use std::io;
 use std::mem;
 use std::rc::Rc;
 
-/// Receives that one connection may do in a turn; what is left goes on the ready list, so that one loud peer starves nobody.
+/// Receives that one connection may do in a turn; what is left goes on the ready list, so that one
+/// loud peer starves nobody.
 const RECEIVES_A_TURN: u32 = 8;
-/// An incomplete package up to here is moved back to the loop's own buffer, where a whole receive fits behind it.
+/// An incomplete package up to here is moved back to the loop's own buffer, where a whole receive
+/// fits behind it.
 const MOVED_BYTES: usize = 16 << 10;
 /// Room for the next receive of a package read in place.
 const FIRST_ROOM: usize = 4 << 10;
@@ -57,7 +59,8 @@ impl<P: Protocol, R: Role> Slot<P, R> {
             budget -= 1;
             match self.receive(lp) {
                 Received::More => {}
-                // A short read may end the loop only where no end was seen: data and FIN can come in one event.
+                // A short read may end the loop only where no end was seen: data and FIN can come
+                // in one event.
                 Received::Short if closed => {}
                 Received::Short | Received::Empty => break,
                 Received::Eof => {
@@ -150,7 +153,8 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         }
     }
 
-    /// A large package grows where it is kept, by what has arrived, never by what was declared alone.
+    /// A large package grows where it is kept, by what has arrived, never by what was declared
+    /// alone.
     fn receive_in_place(
         self: &Rc<Self>,
         lp: &Rc<Loop>,
@@ -334,7 +338,8 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         }
     }
 
-    /// The message borrows both buffers, never the protocol; it is delivered where that borrow has ended.
+    /// The message borrows both buffers, never the protocol; it is delivered where that borrow has
+    /// ended.
     fn ask_eof(self: &Rc<Self>, lp: &Rc<Loop>, rest: &mut [u8], scratch: &mut Vec<u8>) {
         let asked =
             self.ask(lp, Farewell::Asked, |protocol, cx| protocol.on_eof(rest, scratch, cx));

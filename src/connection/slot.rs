@@ -1,4 +1,5 @@
-//! A connection in its place on the loop: the protocol, the callbacks, and what happens between them.
+//! A connection in its place on the loop: the protocol, the callbacks, and what happens between
+//! them.
 use super::callbacks::{Callbacks, Shared};
 use super::core::{Core, Stage, flag};
 use super::dial::Step;
@@ -55,7 +56,8 @@ impl<P: Protocol, R: Role> Slot<P, R> {
 
     // ------------------------------------------------------------------ the protocol
 
-    /// Runs one of the protocol's methods and hands its notes back. `None`: it runs already, or there is no session.
+    /// Runs one of the protocol's methods and hands its notes back. `None`: it runs already, or
+    /// there is no session.
     pub(crate) fn ask<T>(
         &self,
         lp: &Loop,
@@ -328,7 +330,8 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         self.settle(lp, settled);
         core.clear(flag::SERVING);
         lp.after_callback();
-        // The event that told of the connection may have told of bytes too, and TLS may hold some back.
+        // The event that told of the connection may have told of bytes too, and TLS may hold some
+        // back.
         if !R::ACCEPTED || core.holds_plaintext() {
             core.list_again(lp);
         }

@@ -12,9 +12,10 @@ const KEPT: u32 =
     flag::CLIENT | flag::BLOCKED | flag::HALF_OPEN | flag::BACKPRESSURE | flag::OPENED;
 
 impl<P: Protocol, R: Role> Connection<P, R> {
-    /// Goes on over this socket in another protocol. This handle is stale from the call on, its callbacks are dropped after
-    /// the running one, and `on_close` will come on the new handle only: set callbacks there. User data and id stay; bytes
-    /// not yet delivered go to `q` once the callback returns. A client that was upgraded cannot reconnect.
+    /// Goes on over this socket in another protocol. This handle is stale from the call on, its
+    /// callbacks are dropped after the running one, and `on_close` will come on the new handle
+    /// only: set callbacks there. User data and id stay; bytes not yet delivered go to `q` once the
+    /// callback returns. A client that was upgraded cannot reconnect.
     ///
     /// Outside an open session it answers a stale handle.
     pub fn upgrade_with<Q: Protocol>(self, q: Q) -> Connection<Q, R> {

@@ -29,8 +29,8 @@ impl<P: Protocol, R: Role> Connection<P, R> {
 }
 
 impl<P: WebsocketSession, R: Role> Connection<P, R> {
-    /// What `send` makes of every message, in this session and later ones; until it is called, each message's own kind
-    /// decides. (Manual: websocketType.)
+    /// What `send` makes of every message, in this session and later ones; until it is called, each
+    /// message's own kind decides. (Manual: websocketType.)
     pub fn set_websocket_type(&self, kind: WebsocketType) {
         self.with_slot(|lp, slot| {
             slot.core.with_dialer(|dialer| dialer.opening.set_kind(Some(kind)));
@@ -56,9 +56,9 @@ impl<P: WebsocketSession, R: Role> Connection<P, R> {
         .flatten()
     }
 
-    /// Close frame with this code and reason; `on_close` follows once the peer has answered or the closing deadline has
-    /// passed. Codes: 1000 to 1014 as RFC 6455 §7.4 allows, or 3000 to 4999; the reason has at most 123 bytes. Otherwise a
-    /// log line says so, and 1000 is sent.
+    /// Close frame with this code and reason; `on_close` follows once the peer has answered or the
+    /// closing deadline has passed. Codes: 1000 to 1014 as RFC 6455 §7.4 allows, or 3000 to 4999;
+    /// the reason has at most 123 bytes. Otherwise a log line says so, and 1000 is sent.
     pub fn close_websocket(&self, code: u16, reason: &str) {
         let wrong = self.with_slot(|lp, slot| {
             slot.ask(lp, Farewell::Asked, |p, _| p.session_mut().set_close(code, reason).err())
@@ -69,8 +69,8 @@ impl<P: WebsocketSession, R: Role> Connection<P, R> {
         self.close();
     }
 
-    /// In `on_close`: the peer's code, 1005 for a close frame without one, 1006 for none. `None` while the session is on, and
-    /// where there was none.
+    /// In `on_close`: the peer's code, 1005 for a close frame without one, 1006 for none. `None`
+    /// while the session is on, and where there was none.
     pub fn close_code(&self) -> Option<u16> {
         self.with_slot(|lp, slot| {
             let ended = slot.core.stage() >= super::Stage::Farewell;
@@ -84,8 +84,8 @@ impl<P: WebsocketSession, R: Role> Connection<P, R> {
         .flatten()
     }
 
-    /// Sends a ping of at most 125 bytes. Its answer comes to `on_websocket_pong`, and a client's `latency` tells how long it
-    /// took.
+    /// Sends a ping of at most 125 bytes. Its answer comes to `on_websocket_pong`, and a client's
+    /// `latency` tells how long it took.
     pub fn ping(&self, payload: &[u8]) -> Sent {
         self.with_slot(|lp, slot| {
             let sent = slot.send_control(lp, |protocol, out, cx| {
@@ -119,14 +119,16 @@ impl<P: WebsocketSession, R: Role> Connection<P, R> {
         self.set_websocket_callback(|callbacks| &mut callbacks.pong, control(f));
     }
 
-    /// The peer's close frame: code (1005 for none) and reason. Not called where it sent none, nor for its answer to ours.
+    /// The peer's close frame: code (1005 for none) and reason. Not called where it sent none, nor
+    /// for its answer to ours.
     pub fn on_websocket_close<O: Outcome>(&self, f: impl FnMut(Self, u16, &str) -> O + 'static) {
         self.set_websocket_callback(|callbacks| &mut callbacks.farewell, farewell(f));
     }
 }
 
 impl Connection<Ws, Client> {
-    /// Time between pings (25 s); 0 turns them off. It takes effect at once. (Manual: websocketPingInterval.)
+    /// Time between pings (25 s); 0 turns them off. It takes effect at once. (Manual:
+    /// websocketPingInterval.)
     pub fn set_websocket_ping_interval(&self, every: impl Into<Interval>) {
         let every = every.into().duration();
         self.with_slot(|lp, slot| {
@@ -137,7 +139,8 @@ impl Connection<Ws, Client> {
         });
     }
 
-    /// How long the peer may stay silent after a ping before it counts as dead (20 s); 0 turns the check off.
+    /// How long the peer may stay silent after a ping before it counts as dead (20 s); 0 turns the
+    /// check off.
     pub fn set_websocket_pong_timeout(&self, after: impl Into<Interval>) {
         let after = after.into().duration();
         self.with_slot(|lp, slot| {
@@ -146,11 +149,12 @@ impl Connection<Ws, Client> {
         });
     }
 
-    /// Headers of the handshake, in this order and as they are written, in place of those set before; `Host` replaces the
-    /// generated one. From the next opening on. (Manual: headers.)
+    /// Headers of the handshake, in this order and as they are written, in place of those set
+    /// before; `Host` replaces the generated one. From the next opening on. (Manual: headers.)
     ///
     /// # Errors
-    /// [`Error::Header`]: a name or value that HTTP forbids is refused here, never altered, and nothing is set.
+    /// [`Error::Header`]: a name or value that HTTP forbids is refused here, never altered, and
+    /// nothing is set.
     pub fn set_headers<N: AsRef<str>, V: AsRef<str>>(
         &self,
         headers: impl IntoIterator<Item = (N, V)>,
@@ -166,7 +170,8 @@ impl Connection<Ws, Client> {
         self.change_opening(|opening| opening.set_origin(origin))
     }
 
-    /// Subprotocols to ask for, separated by commas. The server may choose one of them; another one fails the handshake.
+    /// Subprotocols to ask for, separated by commas. The server may choose one of them; another one
+    /// fails the handshake.
     ///
     /// # Errors
     /// [`Error::Header`]: a name that is no token.
@@ -178,7 +183,8 @@ impl Connection<Ws, Client> {
         &self,
         change: impl FnOnce(&mut crate::protocols::websocket::Opening) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        // The headers come from iterators of the program's own, which may call the library: no borrow is held meanwhile.
+        // The headers come from iterators of the program's own, which may call the library: no
+        // borrow is held meanwhile.
         let slot = self.with_slot(|_, slot| slot.clone());
         let Some(slot) = slot else { return Ok(()) };
         let Some(mut opening) = slot.core.with_dialer(|dialer| std::mem::take(&mut dialer.opening))
@@ -202,7 +208,8 @@ impl Connection<Ws, Client> {
 }
 
 impl Connection<Websocket, Server> {
-    /// The handshake is read and not yet answered: refuse it, choose the subprotocol, add headers. `close()` answers 403.
+    /// The handshake is read and not yet answered: refuse it, choose the subprotocol, add headers.
+    /// `close()` answers 403.
     pub fn on_websocket_connect<O: Outcome>(&self, f: impl FnMut(Self, &Request) -> O + 'static) {
         self.set_websocket_callback(|callbacks| &mut callbacks.upgrade, request(f));
     }
@@ -212,7 +219,8 @@ impl Connection<Websocket, Server> {
         self.set_websocket_callback(|callbacks| &mut callbacks.upgraded, request(f));
     }
 
-    /// Inside `on_websocket_connect`: further lines of the 101; `Sec-WebSocket-Protocol` chooses one that the client offered.
+    /// Inside `on_websocket_connect`: further lines of the 101; `Sec-WebSocket-Protocol` chooses
+    /// one that the client offered.
     ///
     /// # Errors
     /// [`Error::Header`] for what HTTP forbids; [`Error::Command`] once the handshake is answered.
@@ -231,7 +239,8 @@ impl Connection<Websocket, Server> {
         asked.flatten().map_or(Ok(()), |(set, _)| set)
     }
 
-    /// Inside `on_websocket_connect`: this answer instead of the 101. One that cannot be sent becomes a 403, and a log line.
+    /// Inside `on_websocket_connect`: this answer instead of the 101. One that cannot be sent
+    /// becomes a 403, and a log line.
     pub fn refuse(&self, response: Response) {
         let asked = self.with_slot(|lp, slot| {
             slot.ask(lp, Farewell::Asked, |protocol, _| protocol.refuse(response))

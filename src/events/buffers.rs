@@ -1,4 +1,5 @@
-//! Buffers that connections borrow while they hold an incomplete package or unsent bytes, and give back when empty.
+//! Buffers that connections borrow while they hold an incomplete package or unsent bytes, and give
+//! back when empty.
 use super::Readiness;
 use super::slab::Key;
 
@@ -32,7 +33,8 @@ impl Buffer {
     }
 }
 
-/// A few small buffers, ready to serve again. Large ones are freed: kept, they would cost every idle connection its share.
+/// A few small buffers, ready to serve again. Large ones are freed: kept, they would cost every
+/// idle connection its share.
 #[derive(Default)]
 pub(crate) struct Pool {
     // Boxed on purpose: a connection keeps one pointer, and the box itself serves again.

@@ -1,8 +1,8 @@
 //! The one door from other threads.
+use super::poller::Waker;
 use super::{Loop, Settled, with_loop};
 use crate::Outcome;
 use crate::error::Settle;
-use mio::Waker;
 use std::fmt;
 use std::mem;
 use std::rc::Rc;
@@ -68,7 +68,8 @@ pub struct LoopHandle {
 }
 
 impl LoopHandle {
-    /// The door of this thread's loop; the loop is made if there is none yet. It serves the run that is on or comes next.
+    /// The door of this thread's loop; the loop is made if there is none yet. It serves the run
+    /// that is on or comes next.
     ///
     /// While the thread's locals are torn down it is the door of a loop that has ended.
     pub fn current() -> LoopHandle {
@@ -81,8 +82,8 @@ impl LoopHandle {
 
     /// Runs `f` on the loop, in the order given; one that is added during a turn runs in the next.
     ///
-    /// False: the loop's run has ended, `f` was dropped. An error that `f` returns is logged. Closures that are left when the
-    /// run ends are dropped on the loop's thread.
+    /// False: the loop's run has ended, `f` was dropped. An error that `f` returns is logged.
+    /// Closures that are left when the run ends are dropped on the loop's thread.
     pub fn defer<O: Outcome>(&self, f: impl FnOnce() -> O + Send + 'static) -> bool {
         let job: Job = Box::new(move || Settle::settle(f()));
         self.shared.post(|letters| letters.jobs.push(job))
@@ -157,7 +158,8 @@ impl Inbox {
         }
     }
 
-    /// The run has ended: its handles answer false for ever, and the next run has a door of its own.
+    /// The run has ended: its handles answer false for ever, and the next run has a door of its
+    /// own.
     pub(crate) fn close(&self) {
         let fresh = Arc::new(Shared::default());
         let (left, waker) = {

@@ -2,41 +2,46 @@
 //!
 //! # THE INVARIANTS
 //!
-//! 1. **No borrow outlives a line of library code.** Look up, clone the `Rc`, release the slab, then work. Callbacks are
-//!    `Rc<RefCell<dyn FnMut>>`, cloned out of their slot before the call.
-//! 2. **Callbacks never nest.** What a call causes (`close` → `on_close`, a full buffer) is noted as flags on its
-//!    connection, which then stands in `queued`; it is delivered when the running callback has returned, before anything
-//!    else. [`Loop::call`] runs all user code and asserts this.
-//! 3. **Take under the borrow, drop outside it.** A replaced closure, a freed slot, a deleted timer may own values whose
-//!    `Drop` calls the library again.
-//! 4. **A message borrows the receive buffer and the scratch buffer, never the protocol.** Both buffers are moved out of
-//!    the loop while they are parsed, so that `con.send(data)` can encode with the same protocol.
+//! 1. **No borrow outlives a line of library code.** Look up, clone the `Rc`, release the slab,
+//!    then work. Callbacks are `Rc<RefCell<dyn FnMut>>`, cloned out of their slot before the call.
+//! 2. **Callbacks never nest.** What a call causes (`close` → `on_close`, a full buffer) is noted
+//!    as flags on its connection, which then stands in `queued`; it is delivered when the running
+//!    callback has returned, before anything else. [`Loop::call`] runs all user code and asserts
+//!    this.
+//! 3. **Take under the borrow, drop outside it.** A replaced closure, a freed slot, a deleted timer
+//!    may own values whose `Drop` calls the library again.
+//! 4. **A message borrows the receive buffer and the scratch buffer, never the protocol.** Both
+//!    buffers are moved out of the loop while they are parsed, so that `con.send(data)` can encode
+//!    with the same protocol.
 //!
 //! # A turn
 //!
-//! Flush what was sent outside a turn; poll; read the clock; signals and closures of other threads; timers that are due;
-//! sockets, then the ready list of the turn before; flush the connections that others wrote to.
+//! Flush what was sent outside a turn; poll; read the clock; signals and closures of other threads;
+//! timers that are due; sockets, then the ready list of the turn before; flush the connections that
+//! others wrote to.
 use crate::error::CallbackError;
 use crate::{Payload, Sent};
-use poller::{Poller, Seen};
+use poller::Poller;
 use slab::GenerationalSlab;
 use std::any::Any;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
+use std::io;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
-use std::{io, mem};
 use wheel::{TimerKey, Wheel};
 
 mod buffers;
 mod inbox;
+mod names;
 pub(crate) mod poller;
 mod resolver;
 pub(crate) mod signal;
 pub(crate) mod slab;
+mod turn;
 mod watch;
 pub(crate) mod wheel;
 
@@ -44,7 +49,8 @@ pub(crate) use buffers::{Buffer, Pool};
 use inbox::Inbox;
 pub use inbox::LoopHandle;
 pub(crate) use poller::Readiness;
-pub(crate) use resolver::{ResolveError, Resolver, interleave};
+use resolver::Resolver;
+pub(crate) use resolver::{ResolveError, interleave};
 pub use signal::on_signal;
 pub(crate) use slab::Key;
 pub use watch::{Watch, on_readable};
@@ -130,7 +136,13 @@ thread_local! {
     static CURRENT: OnceCell<Rc<Loop>> = const { OnceCell::new() };
 }
 
-/// Runs `f` with this thread's loop, which is made if there is none yet. `None`: the thread's locals are being torn down.
+/// The one door to time.
+fn clock() -> Instant {
+    Instant::now()
+}
+
+/// Runs `f` with this thread's loop, which is made if there is none yet. `None`: the thread's
+/// locals are being torn down.
 #[inline]
 pub(crate) fn with_loop<T>(f: impl FnOnce(&Rc<Loop>) -> T) -> Option<T> {
     CURRENT.try_with(|lp| f(lp.get_or_init(|| Rc::new(Loop::new())))).ok()
@@ -169,7 +181,7 @@ pub(crate) struct Loop {
 
 impl Loop {
     fn new() -> Loop {
-        let start = Instant::now();
+        let start = clock();
         Loop {
             number: LOOPS.fetch_add(1, Ordering::Relaxed),
             start,
@@ -203,7 +215,8 @@ impl Loop {
     /// Runs user code: the only place that does.
     ///
     /// # Panics
-    /// With the program's own panic, unless panics are contained: then it counts as the callback's error.
+    /// With the program's own panic, unless panics are contained: then it counts as the callback's
+    /// error.
     #[inline]
     pub(crate) fn call(&self, f: impl FnOnce() -> Settled) -> Settled {
         let flags = self.flags.get();
@@ -261,7 +274,8 @@ impl Loop {
     }
 
     fn deliver_queued(self: &Rc<Self>) {
-        // The outermost one goes on until nothing is left; a callback in between needs no loop of its own.
+        // The outermost one goes on until nothing is left; a callback in between needs no loop of
+        // its own.
         if self.flags.get() & (flag::DELIVERING | flag::CALLING) != 0 {
             return;
         }
@@ -300,7 +314,7 @@ impl Loop {
         self.endpoints.borrow_mut().remove(key)
     }
 
-    /// All that stands in the slab now.
+    /// All that stand there now.
     pub(crate) fn keys(&self) -> Vec<Key> {
         self.endpoints.borrow().keys().collect()
     }
@@ -366,7 +380,7 @@ impl Loop {
 
     /// Outside the loop's own turns the clock has stood still: reads it.
     pub(crate) fn read_clock(&self) -> Instant {
-        self.now.set(Instant::now());
+        self.now.set(clock());
         self.now.get()
     }
 
@@ -407,14 +421,15 @@ impl Loop {
         self.wheel.borrow().deadline(alarm.get())
     }
 
-    /// A timer of the program. It reads the clock itself: the callback that makes it may have taken long.
+    /// A timer of the program. It reads the clock itself: the callback that makes it may have taken
+    /// long.
     pub(crate) fn add_timer(
         &self,
         after: Duration,
         repeats: bool,
         call: Callback<dyn FnMut(TimerKey) -> Settled>,
     ) -> TimerKey {
-        let at = Instant::now().checked_add(after);
+        let at = clock().checked_add(after);
         let alarm = Alarm::Program { every: repeats.then_some(after), call };
         self.wheel.borrow_mut().insert(at, alarm)
     }
@@ -440,40 +455,6 @@ impl Loop {
     pub(crate) fn has_program_timers(&self) -> bool {
         let wheel = self.wheel.borrow();
         wheel.iter().any(|(_, alarm)| matches!(alarm, Alarm::Program { .. }))
-    }
-
-    // ------------------------------------------------------------------ names
-
-    /// The addresses of `host`: at once, or later through `handle_resolved` of `key`.
-    pub(crate) fn resolve(
-        &self,
-        host: &str,
-        port: u16,
-        key: Key,
-    ) -> Option<Result<Vec<SocketAddr>, ResolveError>> {
-        let mut resolver = self.resolver.borrow_mut();
-        let resolver = resolver.get_or_insert_with(|| Resolver::new(self.inbox.notifier()));
-        resolver.resolve(host, port, key.to_u64(), self.now.get())
-    }
-
-    /// A connect failed: the next one asks for the name anew.
-    pub(crate) fn forget_name(&self, host: &str) {
-        if let Some(resolver) = &mut *self.resolver.borrow_mut() {
-            resolver.forget(host);
-        }
-    }
-
-    fn deliver_resolved(self: &Rc<Self>) {
-        let found = match &mut *self.resolver.borrow_mut() {
-            Some(resolver) => resolver.take_ready(self.now.get()),
-            None => return,
-        };
-        for (ticket, addresses) in found {
-            if let Some(endpoint) = self.find(Key::from_u64(ticket)) {
-                endpoint.handle_resolved(self, addresses);
-                self.after_callback();
-            }
-        }
     }
 
     // ------------------------------------------------------------------ buffers
@@ -508,148 +489,10 @@ impl Loop {
         }
     }
 
-    // ------------------------------------------------------------------ the turn
-
-    /// One turn: waits at most so long, delivers all that happened.
-    pub(crate) fn turn(self: &Rc<Self>, at_most: Option<Duration>) -> io::Result<()> {
-        self.prepare()?;
-        self.turn_number.set(self.turn_number.get().wrapping_add(1));
-        self.deliveries.set(0);
-        self.deliver_queued();
-        self.flush_dirty();
-        let again = mem::take(&mut *self.ready.borrow_mut());
-        let busy = !again.is_empty() || self.has_queued() || self.inbox.has_mail();
-        let wait = if busy { Some(Duration::ZERO) } else { self.wait_for(at_most) };
-        let Some(mut poller) = self.poller.take() else {
-            return Err(io::Error::other("the poll is in use"));
-        };
-        let waited = poller.wait(wait);
-        self.now.set(Instant::now());
-        let seen: Result<(), io::Error> = waited;
-        // The poller goes back before anything runs that may register a socket; what it saw is read out of it one by one.
-        self.serve(poller, seen)?;
-        self.serve_again(again);
-        self.flush_dirty();
-        Ok(())
-    }
-
-    /// Until the next timer, at most `at_most`.
-    fn wait_for(&self, at_most: Option<Duration>) -> Option<Duration> {
-        let next = self.wheel.borrow().next();
-        match (next, at_most) {
-            (None, at_most) => at_most,
-            (Some(at), None) => Some(at.saturating_duration_since(Instant::now())),
-            (Some(at), Some(most)) => Some(at.saturating_duration_since(Instant::now()).min(most)),
-        }
-    }
-
-    fn serve(self: &Rc<Self>, poller: Poller, waited: io::Result<()>) -> io::Result<()> {
-        let mut sockets = mem::take(&mut *self.pool.borrow_mut().seen());
-        let (mut signals, mut woken) = (false, false);
-        sockets.extend(poller.seen().filter_map(|seen| match seen {
-            Seen::Endpoint(key, readiness) => Some((key, readiness)),
-            Seen::Signals => {
-                signals = true;
-                None
-            }
-            Seen::Woken => {
-                woken = true;
-                None
-            }
-        }));
-        *self.poller.borrow_mut() = Some(poller);
-        waited?;
-        if signals {
-            self.signals.deliver(self);
-        }
-        if woken || self.inbox.has_mail() {
-            self.inbox.deliver(self);
-            self.deliver_resolved();
-        }
-        self.fire_timers();
-        for &(key, readiness) in &sockets {
-            if let Some(endpoint) = self.find(key) {
-                endpoint.handle_ready(self, readiness);
-                self.after_callback();
-            }
-        }
-        sockets.clear();
-        *self.pool.borrow_mut().seen() = sockets;
-        Ok(())
-    }
-
-    fn serve_again(self: &Rc<Self>, mut again: Vec<Key>) {
-        for key in again.drain(..) {
-            if let Some(endpoint) = self.find(key) {
-                endpoint.handle_ready(self, Readiness::AGAIN);
-                self.after_callback();
-            }
-        }
-        // Its room serves on, unless the turn has begun a longer list.
-        let mut ready = self.ready.borrow_mut();
-        if ready.is_empty() && ready.capacity() < again.capacity() {
-            *ready = again;
-        }
-    }
-
-    /// Connections that others wrote to leave in this turn too.
-    pub(crate) fn flush_dirty(self: &Rc<Self>) {
-        loop {
-            let next = self.dirty.borrow_mut().pop();
-            let Some(key) = next else { return };
-            if let Some(endpoint) = self.find(key) {
-                endpoint.handle_dirty(self);
-                self.after_callback();
-            }
-        }
-    }
-
-    /// Collect what is due, re-arm, then call: a timer may delete itself or others.
-    fn fire_timers(self: &Rc<Self>) {
-        let now = self.now.get();
-        let mut due = self.due.take();
-        self.wheel.borrow_mut().expire(now, &mut due);
-        for key in due.drain(..) {
-            self.fire(key, now);
-        }
-        self.due.set(due);
-    }
-
-    fn fire(self: &Rc<Self>, key: TimerKey, now: Instant) {
-        let mut wheel = self.wheel.borrow_mut();
-        let at = wheel.deadline(key).unwrap_or(now);
-        match wheel.value(key) {
-            None => {}
-            Some(&Alarm::Endpoint(endpoint)) => {
-                drop(wheel);
-                if let Some(endpoint) = self.find(endpoint) {
-                    endpoint.handle_alarm(self);
-                    self.after_callback();
-                }
-            }
-            Some(Alarm::Program { .. }) if self.flags.get() & flag::PROGRAM_TIMERS_OFF != 0 => {}
-            Some(Alarm::Program { every, call }) => {
-                let (every, call) = (*every, call.clone());
-                let ended = match every {
-                    Some(every) => {
-                        wheel.rearm(key, next_in_phase(at, every, now));
-                        None
-                    }
-                    None => wheel.remove(key),
-                };
-                drop(wheel);
-                if let Err(e) = self.call(|| (call.borrow_mut())(key)) {
-                    log::error!("a timer's callback failed: {e}");
-                }
-                drop(ended);
-                self.after_callback();
-            }
-        }
-    }
-
     // ------------------------------------------------------------------ stopping
 
-    /// As `Worker::stop_all()`: begins when the running callback has returned. Before the start it is remembered.
+    /// As `Worker::stop_all()`: begins when the running callback has returned. Before the start it
+    /// is remembered.
     pub(crate) fn ask_stop(&self) {
         self.stop_asked.set(true);
         self.set_flag(flag::QUEUED, true);
@@ -695,7 +538,8 @@ impl Loop {
         &self.signals
     }
 
-    /// Everything that is registered ends: handles go stale, closures are dropped, outside every borrow.
+    /// Everything that is registered ends: handles go stale, closures are dropped, outside every
+    /// borrow.
     pub(crate) fn clear(self: &Rc<Self>) {
         let mut dropped: Vec<Rc<dyn Endpoint>> = Vec::new();
         for key in self.keys() {
@@ -710,18 +554,6 @@ impl Loop {
         self.signals.clear();
         drop((dropped, alarms));
     }
-}
-
-/// When a repeating timer that was due at `at` is due again: later than now, in its own phase.
-fn next_in_phase(at: Instant, every: Duration, now: Instant) -> Option<Instant> {
-    let next = at.checked_add(every)?;
-    if next > now {
-        return Some(next);
-    }
-    let late = now.saturating_duration_since(at).as_nanos();
-    let past = late % every.as_nanos().max(1);
-    let rest = every.as_nanos() - past;
-    now.checked_add(Duration::from_nanos(u64::try_from(rest).unwrap_or(u64::MAX)))
 }
 
 #[cold]

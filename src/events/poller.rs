@@ -1,21 +1,28 @@
 //! The one door to waiting: mio's poll, its waker, and what it says of a socket.
 use super::slab::Key;
 use mio::event::Source;
-use mio::{Events, Interest, Poll, Token, Waker};
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
 use std::io;
+use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// What ends a wait from another thread.
+pub(crate) type Waker = mio::Waker;
 
 /// Beyond every key: a generation never reaches `u32::MAX`.
 const WAKER: Token = Token(usize::MAX);
 const SIGNALS: Token = Token(usize::MAX - 1);
 
-/// What the poller saw at an endpoint. Spurious ones happen: a socket that says "would block" is not an error.
+/// What the poller saw at an endpoint. Spurious ones happen: a socket that says "would block" is
+/// not an error.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Readiness {
     pub(crate) readable: bool,
     pub(crate) writable: bool,
-    /// The peer's end or an error has been seen: read on until the socket itself says so, since no further edge comes.
+    /// The peer's end or an error has been seen: read on until the socket itself says so, since no
+    /// further edge comes.
     pub(crate) closed: bool,
 }
 
@@ -53,7 +60,8 @@ impl Poller {
         self.waker.clone()
     }
 
-    /// Edges in both directions, once for the whole life of a socket: no system call when its interest changes.
+    /// Edges in both directions, once for the whole life of a socket: no system call when its
+    /// interest changes.
     pub(crate) fn register(&self, source: &mut impl Source, key: Key) -> io::Result<()> {
         let both = Interest::READABLE | Interest::WRITABLE;
         self.poll.registry().register(source, token(key), both)
@@ -70,20 +78,28 @@ impl Poller {
         self.poll.registry().register(source, token(key), Interest::READABLE)
     }
 
-    /// Asks again whether it is readable now: the next poll says so, as a level-triggered one would.
-    pub(crate) fn rearm_readable(&self, source: &mut impl Source, key: Key) -> io::Result<()> {
+    /// Watches a foreign descriptor.
+    pub(crate) fn register_descriptor(&self, descriptor: RawFd, key: Key) -> io::Result<()> {
+        self.register_readable(&mut SourceFd(&descriptor), key)
+    }
+
+    /// Asks again whether it is readable now: the next poll says so, as a level-triggered one
+    /// would.
+    pub(crate) fn rearm_descriptor(&self, descriptor: RawFd, key: Key) -> io::Result<()> {
+        let source = &mut SourceFd(&descriptor);
         self.poll.registry().reregister(source, token(key), Interest::READABLE)
     }
 
-    pub(crate) fn deregister(&self, source: &mut impl Source) -> io::Result<()> {
-        self.poll.registry().deregister(source)
+    pub(crate) fn deregister_descriptor(&self, descriptor: RawFd) -> io::Result<()> {
+        self.poll.registry().deregister(&mut SourceFd(&descriptor))
     }
 
     pub(crate) fn register_signals(&self, source: &mut impl Source) -> io::Result<()> {
         self.poll.registry().register(source, SIGNALS, Interest::READABLE)
     }
 
-    /// Waits; `None`: until something happens. What was seen stays until the next wait. An interrupted wait is a short one.
+    /// Waits; `None`: until something happens. What was seen stays until the next wait. An
+    /// interrupted wait is a short one.
     pub(crate) fn wait(&mut self, at_most: Option<Duration>) -> io::Result<()> {
         match self.poll.poll(&mut self.events, at_most) {
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {

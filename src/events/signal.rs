@@ -1,5 +1,5 @@
 //! The one door to signals: signal-hook, delivered on the loop.
-use super::{Callback, Loop, Settled, with_loop};
+use super::{Callback, Loop, Settled, clock, with_loop};
 use crate::error::Settle;
 use crate::{Error, Outcome};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
@@ -33,7 +33,8 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    /// SIGINT, SIGTERM, SIGHUP: stop; SIGQUIT: graceful. Only a loop on the main thread asks for it.
+    /// SIGINT, SIGTERM, SIGHUP: stop; SIGQUIT: graceful. Only a loop on the main thread asks for
+    /// it.
     pub(crate) fn install(&self, lp: &Loop) -> io::Result<()> {
         let defaults = defaults()?;
         let hang_up = !ignored_at_start(SIGHUP);
@@ -115,8 +116,8 @@ impl Signals {
 
 /// Calls `f` on the loop when the process gets `signal`: PHP's `Worker::$globalEvent->onSignal`.
 ///
-/// It takes the signal over: one that the library acts on itself (SIGINT, SIGTERM, SIGQUIT, SIGHUP) then only calls `f`.
-/// It ends with the run. An error that `f` returns is logged.
+/// It takes the signal over: one that the library acts on itself (SIGINT, SIGTERM, SIGQUIT, SIGHUP)
+/// then only calls `f`. It ends with the run. An error that `f` returns is logged.
 ///
 /// # Errors
 /// [`Error::Io`] for a signal that cannot be caught, and where the system has no descriptors left.
@@ -143,7 +144,8 @@ pub fn on_signal<O: Outcome>(
     watched.unwrap_or(Ok(())).map_err(|e| Error::io(doing(), e))
 }
 
-/// True: a signal of ours does what it would do by default. Registered before every other handler, so it decides first.
+/// True: a signal of ours does what it would do by default. Registered before every other handler,
+/// so it decides first.
 fn defaults() -> io::Result<&'static Arc<AtomicBool>> {
     static DEFAULTS: OnceLock<Arc<AtomicBool>> = OnceLock::new();
     if let Some(defaults) = DEFAULTS.get() {
@@ -157,7 +159,8 @@ fn defaults() -> io::Result<&'static Arc<AtomicBool>> {
     Ok(DEFAULTS.get_or_init(|| defaults))
 }
 
-/// A thread of its own, since the loop may hang in the very callback that the second Ctrl-C is meant for.
+/// A thread of its own, since the loop may hang in the very callback that the second Ctrl-C is
+/// meant for.
 fn exit_by_second_interrupt() -> io::Result<signal_hook::iterator::Handle> {
     let mut interrupts = signal_hook::iterator::Signals::new([SIGINT])?;
     let handle = interrupts.handle();
@@ -166,11 +169,11 @@ fn exit_by_second_interrupt() -> io::Result<signal_hook::iterator::Handle> {
             let mut first: Option<Instant> = None;
             for _ in interrupts.forever() {
                 match first {
-                    Some(at) if at.elapsed() >= SAME_KEY_PRESS => {
+                    Some(at) if clock().saturating_duration_since(at) >= SAME_KEY_PRESS => {
                         signal_hook::low_level::exit(EXIT_BY_SIGINT)
                     }
                     Some(_) => {}
-                    None => first = Some(Instant::now()),
+                    None => first = Some(clock()),
                 }
             }
         },

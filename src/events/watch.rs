@@ -9,10 +9,11 @@ use std::marker::PhantomData;
 use std::os::fd::{AsFd, AsRawFd};
 use std::rc::Rc;
 
-/// Calls `f` whenever `source` can be read: PHP's `onReadable`. Ends when the [`Watch`] is dropped, or with the run.
+/// Calls `f` whenever `source` can be read: PHP's `onReadable`. Ends when the [`Watch`] is dropped,
+/// or with the run.
 ///
-/// Level-triggered: `f` need not read everything, it is called again in the next turn while something is left. An error
-/// that `f` returns is logged.
+/// Level-triggered: `f` need not read everything, it is called again in the next turn while
+/// something is left. An error that `f` returns is logged.
 ///
 /// # Errors
 /// [`Error::Io`] for a descriptor that the system cannot wait for, such as a regular file.
@@ -37,9 +38,7 @@ pub fn on_readable<S: AsFd + 'static, O: Outcome>(
         Rc::new(RefCell::new(move || Settle::settle(f(&theirs))));
     let watched = with_loop(|lp| {
         let key = lp.insert_with(|key| Rc::new(Watched { key, descriptor, call }));
-        let registered = lp.with_poller(|poller| {
-            poller.register_readable(&mut mio::unix::SourceFd(&descriptor), key)
-        });
+        let registered = lp.with_poller(|poller| poller.register_descriptor(descriptor, key));
         if registered.is_err() {
             drop(lp.remove(key));
         }
@@ -99,8 +98,8 @@ impl Endpoint for Watched {
         }
         lp.after_callback();
         if lp.find(self.key).is_some() {
-            let mut source = mio::unix::SourceFd(&self.descriptor);
-            let rearmed = lp.with_poller(|poller| poller.rearm_readable(&mut source, self.key));
+            let rearmed =
+                lp.with_poller(|poller| poller.rearm_descriptor(self.descriptor, self.key));
             if let Err(e) = rearmed {
                 log::error!("descriptor {} is watched no longer: {e}", self.descriptor);
                 drop(lp.remove(self.key));
@@ -111,8 +110,7 @@ impl Endpoint for Watched {
     fn handle_ending(self: Rc<Self>, lp: &Rc<Loop>, _: Ending) {
         let ended = lp.remove(self.key);
         if ended.is_some() {
-            let mut source = mio::unix::SourceFd(&self.descriptor);
-            let gone = lp.with_poller(|poller| poller.deregister(&mut source));
+            let gone = lp.with_poller(|poller| poller.deregister_descriptor(self.descriptor));
             if let Err(e) =
                 gone.or_else(|e| if e.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(e) })
             {

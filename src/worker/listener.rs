@@ -39,7 +39,8 @@ pub(crate) struct Listening<P: Serve> {
     own: Weak<Listening<P>>,
 }
 
-/// In the order of their ids; a `None` is one that has ended. Removing the first of many moves nothing.
+/// In the order of their ids; a `None` is one that has ended. Removing the first of many moves
+/// nothing.
 #[derive(Default)]
 struct Connections {
     entries: Vec<(u64, Option<Key>)>,

@@ -16,9 +16,10 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 impl<P: Serve + Default> Worker<P> {
-    /// A worker that listens on `scheme://address:port`, the scheme being `P`'s or `tcp`, or on `unix://path`. It checks and
-    /// registers the address; binding is `run_all`'s, or happens at once where the loop runs already. Port 0 lets the system
-    /// choose: [`local_addr`](Self::local_addr) tells which. (Manual: Worker::__construct, Worker::listen.)
+    /// A worker that listens on `scheme://address:port`, the scheme being `P`'s or `tcp`, or on
+    /// `unix://path`. It checks and registers the address; binding is `run_all`'s, or happens at
+    /// once where the loop runs already. Port 0 lets the system choose:
+    /// [`local_addr`](Self::local_addr) tells which. (Manual: Worker::__construct, Worker::listen.)
     ///
     /// # Errors
     /// [`Error::Address`] names the part that is wrong; inside a running loop [`Error::Bind`].
@@ -68,7 +69,8 @@ impl<P: Serve> Worker<P> {
         side.downcast::<Listening<P>>().ok().map(|side| f(&side))
     }
 
-    /// Once it listens: with the port that the system chose for `:0`. `None` for a unix socket, and before.
+    /// Once it listens: with the port that the system chose for `:0`. `None` for a unix socket, and
+    /// before.
     pub fn local_addr(&self) -> Option<SocketAddr> {
         self.any().local_addr()
     }
@@ -93,8 +95,8 @@ impl<P: Serve> Worker<P> {
         with_loop(|lp| self.with_side(|side| side.resume(lp)));
     }
 
-    /// [`Transport::Ssl`]: its connections speak TLS; [`set_tls`](Self::set_tls) gives the certificate. For connections
-    /// accepted later.
+    /// [`Transport::Ssl`]: its connections speak TLS; [`set_tls`](Self::set_tls) gives the
+    /// certificate. For connections accepted later.
     pub fn set_transport(&self, transport: Transport) {
         self.with_side(|side| side.secure.set(transport == Transport::Ssl));
     }
@@ -115,8 +117,9 @@ impl<P: Serve> Worker<P> {
         self.with_side(|side| side.set_limits(limits));
     }
 
-    /// Its connections, in the order of their ids: those whose `on_connect` has begun and whose `on_close` has not returned.
-    /// Without upgraded ones: [`WorkerRef::connections`](super::WorkerRef::connections) has those too.
+    /// Its connections, in the order of their ids: those whose `on_connect` has begun and whose
+    /// `on_close` has not returned. Without upgraded ones:
+    /// [`WorkerRef::connections`](super::WorkerRef::connections) has those too.
     pub fn connections(&self) -> Vec<TcpConnection<P>> {
         let all = self.any().connections();
         all.into_iter().filter_map(|con| con.downcast()).collect()
@@ -136,8 +139,8 @@ impl<P: Serve> Worker<P> {
         drop(old);
     }
 
-    /// See `Connection::on_connect`. Callbacks are copied (by reference) when a connection is accepted: replacing one later
-    /// concerns later connections.
+    /// See `Connection::on_connect`. Callbacks are copied (by reference) when a connection is
+    /// accepted: replacing one later concerns later connections.
     pub fn on_connect<O: Outcome>(&self, f: impl FnMut(TcpConnection<P>) -> O + 'static) {
         self.set_callback(|callbacks| &mut callbacks.connect, plain(f));
     }
@@ -186,8 +189,8 @@ impl Worker<Websocket> {
         drop(old);
     }
 
-    /// Pages from other hosts that may connect, beside the server's own: `"https://example.com"`. For connections accepted
-    /// later.
+    /// Pages from other hosts that may connect, beside the server's own: `"https://example.com"`.
+    /// For connections accepted later.
     ///
     /// # Errors
     /// [`Error::Header`] for what is no origin.

@@ -20,7 +20,8 @@ mod spawn;
 pub use run::RunStatus;
 pub use spawn::{Running, spawn};
 
-/// A worker's handle: `Copy`, `!Send`. `Worker::new()` is one that listens on nothing: the usual home of timers and clients.
+/// A worker's handle: `Copy`, `!Send`. `Worker::new()` is one that listens on nothing: the usual
+/// home of timers and clients.
 ///
 /// ```
 /// use workerman::prelude::*;
@@ -129,11 +130,13 @@ impl Worker<()> {
         Worker::of(registry::add(|number| Rc::new(Core::<()>::new(number, None))))
     }
 
-    /// Runs the workers, clients and timers made in this thread until they are stopped. It works in any thread; in the main
-    /// one SIGINT, SIGTERM and SIGHUP stop it, SIGQUIT does so gracefully. (Manual: Worker::runAll.)
+    /// Runs the workers, clients and timers made in this thread until they are stopped. It works in
+    /// any thread; in the main one SIGINT, SIGTERM and SIGHUP stop it, SIGQUIT does so gracefully.
+    /// (Manual: Worker::runAll.)
     ///
     /// # Errors
-    /// A port that cannot be had, the error of an `on_worker_start`, a loop with nothing to run, a call inside a callback.
+    /// A port that cannot be had, the error of an `on_worker_start`, a loop with nothing to run, a
+    /// call inside a callback.
     ///
     /// # Panics
     /// With the panic of a callback, after `on_worker_stop` has run and the sockets are closed.
@@ -141,9 +144,9 @@ impl Worker<()> {
         run::run_all()
     }
 
-    /// One turn, for programs with a loop of their own: waits at most so long for events, delivers them, returns. The first
-    /// call starts what [`run_all`](Self::run_all) would start; no signal handlers are installed. False: stopped, and all is
-    /// closed.
+    /// One turn, for programs with a loop of their own: waits at most so long for events, delivers
+    /// them, returns. The first call starts what [`run_all`](Self::run_all) would start; no signal
+    /// handlers are installed. False: stopped, and all is closed.
     ///
     /// # Errors
     /// As for [`run_all`](Self::run_all); with nothing registered it waits.
@@ -154,8 +157,9 @@ impl Worker<()> {
         run::turn(at_most.into())
     }
 
-    /// Stops what this thread runs: `on_worker_stop` once the running callback has returned, then all connections close,
-    /// then `run_all` returns. Before the start it is remembered. (Manual: Worker::stopAll.)
+    /// Stops what this thread runs: `on_worker_stop` once the running callback has returned, then
+    /// all connections close, then `run_all` returns. Before the start it is remembered. (Manual:
+    /// Worker::stopAll.)
     pub fn stop_all() {
         with_loop(|lp| lp.ask_stop());
     }
@@ -170,7 +174,8 @@ impl Worker<()> {
         run::status()
     }
 
-    /// A panic in a callback counts as its `Err` (off: it ends the run, as an exception does in PHP).
+    /// A panic in a callback counts as its `Err` (off: it ends the run, as an exception does in
+    /// PHP).
     pub fn contain_panics(on: bool) {
         with_loop(|lp| lp.contain_panics(on));
     }
@@ -220,7 +225,8 @@ impl<P: 'static> Worker<P> {
         properties::with(&*self.with_core(Rc::clone)?, f)
     }
 
-    /// What becomes of the connection whose callback returned `Err`; without one it is logged and closes.
+    /// What becomes of the connection whose callback returned `Err`; without one it is logged and
+    /// closes.
     pub fn set_error_handler(
         &self,
         f: impl FnMut(AnyConnection, &(dyn std::error::Error + 'static)) -> Verdict + 'static,
@@ -230,7 +236,8 @@ impl<P: 'static> Worker<P> {
         drop(old);
     }
 
-    /// The run begins: before connections are accepted. An error ends the run, and `run_all` returns it.
+    /// The run begins: before connections are accepted. An error ends the run, and `run_all`
+    /// returns it.
     pub fn on_worker_start<O: Outcome>(&self, f: impl FnMut(Self) -> O + 'static) {
         let old = self.with_core(|core| core.on_start.replace(Some(of_worker(f))));
         drop(old);
@@ -250,7 +257,8 @@ fn of_worker<P: 'static, O: Outcome>(
 }
 
 impl<P: Serve> Connection<P, Server> {
-    /// The worker that accepted it. Untyped, since an upgrade may have changed the protocol. (Manual: `$connection->worker`.)
+    /// The worker that accepted it. Untyped, since an upgrade may have changed the protocol.
+    /// (Manual: `$connection->worker`.)
     pub fn worker(&self) -> WorkerRef {
         let number = self.with_slot(|_, slot| {
             let owner = slot.core.settings().owner()?;

@@ -11,7 +11,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-/// Connections may take so long to say goodbye: the least of 5 s and the stop timeout (2 s) without its last 0.2 s.
+/// Connections may take so long to say goodbye: the least of 5 s and the stop timeout (2 s) without
+/// its last 0.2 s.
 const GOODBYES: Duration = Duration::from_millis(1800);
 
 /// PHP's `Worker::STATUS_*`.
@@ -215,7 +216,8 @@ fn begin(lp: &Rc<Loop>, run: &Run, signals: bool) -> Result {
     Ok(())
 }
 
-/// For programs that installed no logger of their own: without one, what the library says would be lost.
+/// For programs that installed no logger of their own: without one, what the library says would be
+/// lost.
 #[cfg(feature = "log-file")]
 fn log_to_stderr() {
     let env = env_logger::Env::default().default_filter_or("info");
@@ -320,7 +322,8 @@ fn stop_worker(lp: &Rc<Loop>, worker: &Rc<dyn AnyWorker>) {
     }
 }
 
-/// Everything registered ends, and its handles are stale; what is registered afterwards belongs to the next run.
+/// Everything registered ends, and its handles are stale; what is registered afterwards belongs to
+/// the next run.
 fn end(lp: &Rc<Loop>) {
     lp.on_stop(None);
     lp.clear();

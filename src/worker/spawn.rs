@@ -9,10 +9,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::mpsc;
 use std::thread::{JoinHandle, ThreadId};
 
-/// Runs `setup` and then the loop in a thread of its own, without signals; returns once all its workers listen.
+/// Runs `setup` and then the loop in a thread of its own, without signals; returns once all its
+/// workers listen.
 ///
 /// # Errors
-/// The error of `setup` or of an `on_worker_start`, a port that cannot be had, and a panic before it listens.
+/// The error of `setup` or of an `on_worker_start`, a port that cannot be had, and a panic before
+/// it listens.
 ///
 /// ```
 /// use workerman::prelude::*;
@@ -64,10 +66,11 @@ pub fn spawn(setup: impl FnOnce() -> Result + Send + 'static) -> Result<Running>
     }
 }
 
-/// A loop in its thread. Dropping it stops the loop and waits; a panic of that thread goes on in the one that waits.
+/// A loop in its thread. Dropping it stops the loop and waits; a panic of that thread goes on in
+/// the one that waits.
 ///
-/// While a thread unwinds, dropping it only logs the loop's panic. On the loop's own thread it asks for the stop and does not
-/// wait.
+/// While a thread unwinds, dropping it only logs the loop's panic. On the loop's own thread it asks
+/// for the stop and does not wait.
 pub struct Running {
     handle: LoopHandle,
     listening: Vec<(String, SocketAddr)>,
@@ -107,7 +110,8 @@ impl Running {
         self.handle.stop();
         match self.thread.take() {
             Some(thread) if is_current(&thread) => Err(Error::command(
-                "Running::stop on the loop's own thread would wait for itself: Worker::stop_all() stops it",
+                "Running::stop on the loop's own thread would wait for itself: call \
+                 Worker::stop_all()",
             )
             .into()),
             Some(thread) => match join(thread) {

@@ -1,7 +1,6 @@
 //! What the settings become: rustls' configurations, with the provider always named.
 use super::{Identity, Tls, pem, verify};
 use crate::Error;
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::ServerName;

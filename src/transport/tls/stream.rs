@@ -20,10 +20,19 @@ const WRITE_BYTES: usize = 64 << 10;
 const READ_BYTES: usize = 64 << 10;
 const HANDSHAKE_READ_BYTES: usize = 8 << 10;
 
+/// Records may be empty, and a read goes on until something comes out. More than this and nothing of
+/// it for the program is no conversation; the loop has others to serve.
+pub(super) const BARREN_BYTES: usize = 256 << 10;
+
+/// With less room than this left, what has been read is given first.
+const WORTH_READING: usize = 4 << 10;
+
 /// The types of TLS' records (RFC 8446 §5.1) that may come first: an alert, a handshake.
 const FIRST_RECORDS: [u8; 2] = [21, 22];
 
-/// A TLS session over its socket.
+/// A TLS session over its socket. An idle one keeps 7.5 KB as a server and 8.1 KB as a client, also
+/// after large messages (measured: live heap bytes of 200 connections, this value included); of that
+/// the session's read buffer is 4 KB.
 pub(crate) struct TlsStream {
     session: Connection,
     socket: Socket,
@@ -38,6 +47,8 @@ pub(crate) struct TlsStream {
     said_farewell: bool,
     /// Something came from the peer.
     heard: bool,
+    /// Bytes that came since there was last something for the program.
+    pub(super) barren: usize,
     /// Whom the certificate must name; only as long as there may be a certificate to speak about.
     host: Box<str>,
 }
@@ -90,6 +101,7 @@ impl TlsStream {
             drained: false,
             said_farewell: false,
             heard: false,
+            barren: 0,
             host: host.into(),
         }
     }
@@ -126,7 +138,8 @@ impl TlsStream {
         self.drained = false;
         loop {
             filled += self.take_plaintext(&mut buffer[filled..])?;
-            if filled == buffer.len() || filled > 0 && self.drained {
+            let room = buffer.len() - filled;
+            if filled > 0 && (self.drained || room < WORTH_READING) {
                 return Ok(filled);
             }
             if !matches!(self.end, End::Open) {
@@ -227,6 +240,11 @@ impl TlsStream {
         &self.session
     }
 
+    #[cfg(test)]
+    pub(super) fn session_mut(&mut self) -> &mut Connection {
+        &mut self.session
+    }
+
     /// Ciphertext to the socket. `true`: all has left.
     fn push(&mut self) -> io::Result<bool> {
         while self.session.wants_write() {
@@ -270,6 +288,7 @@ impl TlsStream {
             self.end = End::Failed(io::Error::new(ErrorKind::InvalidData, NotTls(rest.to_vec())));
             return Ok(0);
         }
+        self.barren += got;
         let mut filled = 0;
         // Handed an empty slice, the session would take it for the peer's end.
         while !rest.is_empty() && matches!(self.end, End::Open) {
@@ -277,6 +296,9 @@ impl TlsStream {
             match self.session.process_new_packets() {
                 Ok(state) => {
                     self.unread = state.plaintext_bytes_to_read();
+                    if self.unread > 0 {
+                        self.barren = 0;
+                    }
                     if state.peer_has_closed() {
                         self.end = End::Arrived;
                     }
@@ -284,6 +306,10 @@ impl TlsStream {
                 Err(e) => self.end = End::Failed(io::Error::new(ErrorKind::InvalidData, e)),
             }
             filled += self.take_plaintext(&mut plain[filled..])?;
+        }
+        if self.barren > BARREN_BYTES && matches!(self.end, End::Open) {
+            let why = "256 KiB of records without content";
+            self.end = End::Failed(io::Error::new(ErrorKind::InvalidData, why));
         }
         // Answers of TLS itself: tickets, key updates, the alert that says what we refuse. If the
         // socket fails over them, the next read or write says so.

@@ -79,6 +79,54 @@ fn drained_speaks_of_the_socket_and_not_of_the_records() {
 }
 
 #[test]
+fn a_farewell_that_came_with_the_data_is_unread() {
+    let (mut near, mut far) = any_standing();
+    write_all(&mut near, b"all");
+    tls_of_mut(&mut near).session_mut().send_close_notify();
+    assert!(near.flush_transport().expect("flush"));
+    // No FIN follows, so no event will: the peer may wait for our farewell first.
+    readable(&mut far);
+    assert_eq!(far.read(&mut [0; 64]).expect("read"), 3);
+    assert!(far.drained() && far.has_unread());
+    assert_eq!(far.read(&mut [0; 64]).expect("the end"), 0);
+    assert!(!far.has_unread());
+}
+
+#[test]
+fn records_without_content_do_not_keep_the_loop_for_ever() {
+    let (mut near, mut far) = any_standing();
+    write_all(&mut near, b"content");
+    assert_eq!(read_exact(&mut far, 7), b"content");
+    assert_eq!(tls_of_mut(&mut far).barren, 0);
+    tls_of_mut(&mut far).barren = stream::BARREN_BYTES;
+    tls_of_mut(&mut near).session_mut().refresh_traffic_keys().expect("TLS 1.3 has that");
+    assert!(near.flush_transport().expect("flush"));
+    let error = read_some(&mut far, &mut [0; 64]).expect_err("too much of nothing");
+    let failure = far.failure(error);
+    assert_eq!(failure.kind, FailureKind::Tls);
+    assert!(failure.reason.contains("without content"), "{failure:?}");
+}
+
+#[test]
+fn drained_is_told_anew_by_each_read() {
+    let (mut near, mut far) = any_standing();
+    write_all(&mut near, &[7; 100]);
+    let mut buffer = [0; 64];
+    assert_eq!(read_some(&mut far, &mut buffer).expect("read"), 64);
+    assert!(far.drained() && far.has_unread(), "the socket is empty, the session is not");
+    write_all(&mut near, b"more");
+    readable(&mut far);
+    let mut got = 64;
+    loop {
+        got += far.read(&mut buffer).expect("read");
+        if far.drained() && !far.has_unread() {
+            break;
+        }
+    }
+    assert_eq!(got, 104);
+}
+
+#[test]
 fn bytes_taken_are_bytes_that_arrive_however_full_the_socket_is() {
     let (mut near, mut far) = any_standing();
     let block: Vec<u8> = (0..100_003u32).map(|at| (at ^ at >> 8) as u8).collect();
@@ -406,10 +454,7 @@ fn pass_a_byte(from: &mut Stream, to: &mut Stream, end: &mut Stream) {
 fn broken_records_are_failures_in_words_and_the_peer_gets_an_alert() {
     let (mut near, mut far) = any_standing();
     // An application record that nobody encrypted.
-    let socket = match &mut near {
-        Stream::Tls(tls) => tls.socket_mut(),
-        Stream::Plain { .. } => panic!("TLS"),
-    };
+    let socket = tls_of_mut(&mut near).socket_mut();
     use std::io::Write;
     let garbage = [&[23, 3, 3, 0, 32][..], &[0x55; 32]].concat();
     assert_eq!(socket.write(&garbage).expect("write"), garbage.len());

@@ -147,3 +147,10 @@ fn tls_of(stream: &Stream) -> &TlsStream {
         Stream::Plain { .. } => panic!("no TLS"),
     }
 }
+
+fn tls_of_mut(stream: &mut Stream) -> &mut TlsStream {
+    match stream {
+        Stream::Tls(tls) => tls,
+        Stream::Plain { .. } => panic!("no TLS"),
+    }
+}

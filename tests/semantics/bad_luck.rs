@@ -1,0 +1,1 @@
+//! Bad input and bad luck: what each gives.

@@ -1,0 +1,1 @@
+//! When callbacks fail, and what user code may do: it never runs under a borrow.

@@ -1,0 +1,1 @@
+//! How sessions end: `close`, `destroy`, the peer's end, pauses.

@@ -1,0 +1,1 @@
+//! Reconnect, and the life of a handle.

@@ -1,0 +1,1 @@
+//! WebSocket liveness and the origin rule.

@@ -1,0 +1,13 @@
+//! One test a promise: what every call answers, and in which order things happen.
+#[path = "../support/mod.rs"]
+mod support;
+
+mod bad_luck;
+mod callbacks;
+mod closing;
+mod life;
+mod liveness;
+mod order;
+mod running;
+mod sending;
+mod states;

@@ -1,0 +1,1 @@
+//! What `send` answers, and what becomes of the bytes.

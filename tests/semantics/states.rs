@@ -1,0 +1,1 @@
+//! States: what leads from one to the next, and what is delivered.
