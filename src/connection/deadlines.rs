@@ -67,6 +67,8 @@ impl Core {
         let limits = settings.limits();
         let opened = lp.at_ms(self.opened.get());
         match self.stage() {
+            // Its time begins with the attempt, in the next turn.
+            Stage::Dialing => {}
             stage if stage.is_opening() => {
                 add(self.opening_began(lp).checked_add(limits.opening), Due::Opening);
                 add(self.dial_next_at(), Due::NextAddress);
