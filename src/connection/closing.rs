@@ -205,6 +205,12 @@ impl<P: Protocol, R: Role> Slot<P, R> {
             core.drop_ahead();
         }
         core.drop_socket(lp);
+        // A violation whose end came with it has not been told yet: `on_error` comes first, and
+        // finds a connection that is closing, so that what it asks for follows `on_close`.
+        if core.has_failure() {
+            core.set_stage(Stage::Failing);
+            return;
+        }
         core.set_stage(Stage::Ended);
         core.queue(lp, flag::ON_CLOSED);
     }

@@ -106,6 +106,11 @@ impl Core {
         }
     }
 
+    /// One that ends the session waits to be told.
+    pub(crate) fn has_failure(&self) -> bool {
+        self.peek_rare(|rare| rare.failure.is_some()) == Some(true)
+    }
+
     /// The socket is gone because of this: `on_error`, then `on_close`.
     pub(crate) fn fail(&self, lp: &Loop, code: ErrorCode, mut failure: Failure) {
         if self.stage() >= Stage::Failing {
