@@ -2,6 +2,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod accepted;
 mod bad_luck;
 mod callbacks;
 mod closing;
