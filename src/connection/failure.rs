@@ -127,8 +127,7 @@ impl Core {
 
     /// What was queued for an opening that has failed goes with it.
     pub(crate) fn drop_ahead(&self) -> u64 {
-        let Some(has) = self.peek_rare(|rare| rare.ahead_messages > 0) else { return 0 };
-        if !has {
+        if !self.has_ahead() {
             return 0;
         }
         let (bytes, messages) = self

@@ -216,10 +216,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
             }
         } else {
             let Some(client) = &self.client else { return Sent::Dropped };
-            let Ok(mut next) = client.next.try_borrow_mut() else { return Sent::Dropped };
-            let taken = next.take();
-            drop(next);
-            let mut protocol = taken.unwrap_or_else(|| self.make(client));
+            let mut protocol = self.next(client);
             let mut notes = Notes::default();
             let mut cx = Context { notes: &mut notes, scene: settings.scene(lp) };
             let encoded = encode(&mut protocol, &mut bytes, &mut cx);
@@ -367,9 +364,15 @@ impl Core {
         true
     }
 
+    pub(crate) fn has_ahead(&self) -> bool {
+        self.peek_rare(|rare| rare.ahead_messages > 0) == Some(true)
+    }
+
     /// What was sent ahead of the session leaves with it.
     pub(crate) fn release_ahead(&self, lp: &Loop) {
-        let Some(true) = self.peek_rare(|rare| rare.ahead_messages > 0) else { return };
+        if !self.has_ahead() {
+            return;
+        }
         let ahead = self.with_rare(|rare| {
             rare.ahead_messages = 0;
             std::mem::take(&mut rare.ahead)
