@@ -256,8 +256,8 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         }
         core.clear(flag::KEEP);
         match core.stage() {
-            Stage::Initial | Stage::Waiting => self.schedule(lp, after),
-            Stage::Ended => self.schedule(lp, after),
+            Stage::Initial | Stage::Waiting | Stage::Ended => self.schedule(lp, after),
+            Stage::Dialing if core.has(flag::RECALLABLE) => self.schedule(lp, after),
             // The opening failed before `on_connect`: Workerman then has no `on_close`.
             Stage::Failing if !core.has(flag::OPENED) => {
                 core.forget_session();
@@ -279,7 +279,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         let core = &self.core;
         core.clear(flag::AGAIN | flag::KEEP);
         if after.is_zero() {
-            self.dial_soon(lp);
+            self.redial_soon(lp);
             return;
         }
         core.set_stage(Stage::Waiting);
@@ -288,9 +288,16 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         lp.set_alarm(&core.alarm, core.key, at);
     }
 
+    /// The reconnect is due.
+    pub(crate) fn redial_soon(&self, lp: &Loop) {
+        self.dial_soon(lp);
+        self.core.set(flag::RECALLABLE);
+    }
+
     /// Dials in the next turn, never in this one.
-    pub(crate) fn dial_soon(&self, lp: &Loop) {
+    fn dial_soon(&self, lp: &Loop) {
         lp.set_alarm(&self.core.alarm, self.core.key, None);
+        self.core.clear(flag::AGAIN | flag::KEEP | flag::RECALLABLE);
         self.core.set_stage(Stage::Dialing);
         self.core.with_rare(|rare| rare.dial_asked_in = lp.turn_number());
         self.core.list_again(lp);
@@ -303,10 +310,10 @@ impl<P: Protocol, R: Role> Slot<P, R> {
             return;
         }
         match core.stage() {
-            Stage::Initial | Stage::Waiting | Stage::Ended => self.schedule(lp, Duration::ZERO),
+            Stage::Initial | Stage::Waiting | Stage::Ended => self.dial_soon(lp),
             Stage::Failing if !core.has(flag::OPENED) => {
                 core.forget_session();
-                self.schedule(lp, Duration::ZERO);
+                self.dial_soon(lp);
             }
             Stage::Failing | Stage::Farewell | Stage::Flushing | Stage::Lingering => {
                 core.set(flag::AGAIN);
@@ -324,6 +331,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
                 lp.set_alarm(&core.alarm, core.key, None);
                 core.set_stage(Stage::Initial);
             }
+            Stage::Dialing if core.has(flag::RECALLABLE) => core.set_stage(Stage::Initial),
             _ if core.take(flag::AGAIN) => core.set(flag::KEEP),
             _ => {}
         }
@@ -352,6 +360,7 @@ impl Core {
         self.clear(
             flag::OPENED | flag::BOTH_FAREWELLS | flag::EOF | flag::WATCH_INPUT | flag::PAUSED,
         );
+        self.watch_idle();
         let mut state = self.state.borrow_mut();
         if let Some(rare) = state.rare.as_deref_mut() {
             rare.heartbeat = None;
@@ -363,6 +372,13 @@ impl Core {
             rare.program_bytes = 0;
             rare.answers_waiting = 0;
             rare.pong = Vec::new();
+        }
+    }
+
+    /// An idle limit is judged by when the last byte came.
+    pub(crate) fn watch_idle(&self) {
+        if self.settings().limits.idle != Duration::MAX {
+            self.set(flag::WATCH_INPUT);
         }
     }
 

@@ -140,7 +140,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
     pub(crate) fn deadline_passed(self: &Rc<Self>, lp: &Rc<Loop>) {
         let core = &self.core;
         if core.stage() == Stage::Waiting {
-            self.dial_soon(lp);
+            self.redial_soon(lp);
             return;
         }
         // It has rung: whatever is next needs it armed anew.
