@@ -129,10 +129,12 @@ impl<P: Protocol, R: Role> Slot<P, R> {
             return;
         }
         match core.stage() {
+            Stage::Open if core.has(flag::HELD) => {}
             Stage::Open if core.has(flag::SHUT) => match core.shutdown_write() {
                 Ok(true) => {
                     core.clear(flag::SHUT);
                     core.set(flag::SHUT_DONE);
+                    self.both_ended(lp);
                 }
                 Ok(false) => {}
                 Err(e) => self.flush_failed(lp, e),
@@ -159,6 +161,14 @@ impl<P: Protocol, R: Role> Slot<P, R> {
                 Err(_) => self.end(lp),
             },
             _ => {}
+        }
+    }
+
+    /// Half-open, and both directions have ended: nothing can come or go any more.
+    pub(crate) fn both_ended(self: &Rc<Self>, lp: &Rc<Loop>) {
+        let core = &self.core;
+        if core.stage() == Stage::Open && core.has(flag::EOF) && core.has(flag::SHUT_DONE) {
+            self.end(lp);
         }
     }
 
@@ -255,6 +265,10 @@ impl<P: Protocol, R: Role> Slot<P, R> {
             return;
         }
         core.clear(flag::KEEP);
+        if self.client.is_none() {
+            self.cannot_dial(lp);
+            return;
+        }
         match core.stage() {
             Stage::Initial | Stage::Waiting | Stage::Ended => self.schedule(lp, after),
             Stage::Dialing if core.has(flag::RECALLABLE) => self.schedule(lp, after),
@@ -273,6 +287,17 @@ impl<P: Protocol, R: Role> Slot<P, R> {
                 core.with_rare(|rare| rare.reconnect_after = after);
             }
         }
+    }
+
+    /// An upgraded client: there is no recipe for its protocol.
+    #[cold]
+    fn cannot_dial(self: &Rc<Self>, lp: &Rc<Loop>) {
+        log::warn!(
+            "{:?}: a client that was upgraded cannot connect again, and its handle ends: make a \
+             new one",
+            self.handle()
+        );
+        self.begin_close(lp, Farewell::Asked);
     }
 
     fn schedule(&self, lp: &Loop, after: Duration) {
@@ -304,12 +329,14 @@ impl<P: Protocol, R: Role> Slot<P, R> {
     }
 
     /// `connect()`.
-    pub(crate) fn connect(&self, lp: &Loop) {
+    pub(crate) fn connect(self: &Rc<Self>, lp: &Rc<Loop>) {
         let core = &self.core;
         if lp.is_stopping() {
             return;
         }
         match core.stage() {
+            Stage::Open => {}
+            _ if self.client.is_none() => self.cannot_dial(lp),
             Stage::Initial | Stage::Waiting | Stage::Ended => self.dial_soon(lp),
             Stage::Failing if !core.has(flag::OPENED) => {
                 core.forget_session();

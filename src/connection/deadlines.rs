@@ -112,11 +112,12 @@ impl Core {
         if let (Some(rest), true) = (&state.rest, reading && !self.has(flag::HELD)) {
             add(lp.at_ms(rest.moved_at).checked_add(limits.partial_package), Due::Partial);
         }
-        let Some(rare) = state.rare.as_deref() else { return };
+        let rare = state.rare.as_deref();
         if limits.idle != Duration::MAX && reading {
-            let heard = rare.last_input.unwrap_or(opened);
+            let heard = rare.and_then(|rare| rare.last_input).unwrap_or(opened);
             add(heard.checked_add(limits.idle), Due::Idle);
         }
+        let Some(rare) = rare else { return };
         add(rare.deadline, Due::Protocol);
         if let Some(beat) = &rare.heartbeat {
             add(beat.next_at, Due::Ping);

@@ -200,7 +200,8 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         let core = &self.core;
         let held = core.stage() == Stage::Open && core.has(flag::HELD);
         let ahead = core.stage() < Stage::Open || core.has(flag::AGAIN);
-        if !(held || (ahead && core.is_client())) || core.stage() == Stage::Gone {
+        let shut = core.has(flag::SHUT | flag::SHUT_DONE) && !core.has(flag::AGAIN);
+        if shut || !(held || (ahead && core.is_client())) || core.stage() == Stage::Gone {
             return Sent::Dropped;
         }
         let settings = core.settings();
