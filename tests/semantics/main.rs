@@ -6,6 +6,7 @@ mod accepted;
 mod bad_luck;
 mod callbacks;
 mod closing;
+mod handles;
 mod life;
 mod liveness;
 mod order;

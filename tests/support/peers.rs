@@ -32,6 +32,11 @@ impl Peer {
         })
     }
 
+    /// Whether it has come to its end, well or badly.
+    pub(crate) fn has_played(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
     pub(crate) fn ws(&self) -> String {
         format!("ws://{}", self.addr)
     }
