@@ -17,10 +17,10 @@ use super::heartbeat::Heartbeat;
 use super::properties::Properties;
 use crate::error::CallbackError;
 use crate::events::wheel::TimerKey;
-use crate::events::{Buffer, Key, Loop};
-use crate::protocols::{Doors, Scene};
+use crate::events::{Buffer, Key, Loop, with_loop};
+use crate::protocols::{Doors, Scene, Terms};
 use crate::transport::Stream;
-use crate::{ErrorCode, Failure, Limits, Status, Verdict};
+use crate::{ErrorCode, Failure, Farewell, Limits, Status, Verdict};
 use std::any::Any;
 use std::cell::{Cell, Ref, RefCell};
 use std::io::{self, IoSlice};
@@ -138,6 +138,8 @@ pub(crate) mod flag {
     pub(crate) const UPGRADED: u32 = 1 << 22;
     /// Both close frames have been exchanged.
     pub(crate) const BOTH_FAREWELLS: u32 = 1 << 23;
+    /// Answers of the protocol's own wait in `Rare`, or are counted there.
+    pub(crate) const ANSWERS: u32 = 1 << 30;
 
     /// Events to deliver, in their order.
     pub(crate) const ON_FULL: u32 = 1 << 24;
@@ -155,9 +157,7 @@ pub(crate) mod flag {
 /// What is shared: by all connections of a worker, or owned by one client.
 #[derive(Clone)]
 pub(crate) struct Settings {
-    pub(crate) limits: Limits,
-    /// Client: the host of its address.
-    pub(crate) remote_host: String,
+    pub(crate) terms: Terms,
     /// Accepted: whose it is.
     pub(crate) owner: Option<Weak<dyn Owner>>,
 }
@@ -176,9 +176,8 @@ pub(crate) trait Owner: Any {
 
 pub(crate) static DOORS: Doors = Doors {
     random: crate::random::fill,
-    system_time: || {
-        crate::events::with_loop(|lp| lp.system_time()).unwrap_or(std::time::UNIX_EPOCH)
-    },
+    now: || with_loop(|lp| lp.now()).unwrap_or_else(crate::events::clock),
+    system_time: || with_loop(|lp| lp.system_time()).unwrap_or(std::time::UNIX_EPOCH),
 };
 
 impl Settings {
@@ -186,10 +185,14 @@ impl Settings {
         self.owner.as_ref().and_then(Weak::upgrade)
     }
 
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.terms.limits
+    }
+
     /// What a protocol sees of the world.
     #[inline(always)]
-    pub(crate) fn scene(&self, lp: &Loop) -> Scene<'_> {
-        Scene { now: lp.now(), limits: &self.limits, remote_host: &self.remote_host, doors: &DOORS }
+    pub(crate) fn scene(&self) -> Scene<'_> {
+        Scene { terms: &self.terms, doors: &DOORS, farewell: Farewell::Asked }
     }
 }
 
@@ -383,8 +386,50 @@ impl Core {
         }
     }
 
+    /// Reads into `buffer`, and says whether the socket was emptied. `None`: there is no socket, or
+    /// it works already.
+    #[inline]
+    pub(crate) fn read(&self, buffer: &mut [u8]) -> Option<(io::Result<usize>, bool)> {
+        if let Some(bare) = self.state.borrow_mut().stream.as_mut().filter(|s| !s.is_tls()) {
+            let read = bare.read(buffer);
+            return Some((read, bare.drained()));
+        }
+        let mut stream = self.take_stream()?;
+        let read = stream.read(buffer);
+        let drained = stream.drained() && !stream.has_unread();
+        self.put_stream(stream);
+        Some((read, drained))
+    }
+
     /// Writes what is queued until it has left or the socket is full.
+    #[inline]
     pub(crate) fn write_out(&self, lp: &Loop) -> Written {
+        // Nearly always: a bare socket takes all of it at once, and nobody else runs meanwhile.
+        let mut state = self.state.borrow_mut();
+        let now = &mut *state;
+        if let (Some(stream), Some(out)) = (&mut now.stream, &mut now.out)
+            && !stream.is_tls()
+            && !self.has(flag::BLOCKED)
+            && let Ok(n) = stream.write(&out.bytes[out.start..])
+        {
+            out.start += n;
+            self.bytes_written.set(self.bytes_written.get() + n as u64);
+            if out.unsent() == 0 {
+                let out = now.out.take();
+                drop(state);
+                if let Some(out) = out {
+                    lp.pool.borrow_mut().put(out);
+                }
+                return Written::All;
+            }
+        }
+        drop(state);
+        self.write_more(lp)
+    }
+
+    /// The same for whatever needs more than one write, or TLS.
+    #[inline(never)]
+    fn write_more(&self, lp: &Loop) -> Written {
         let (stream, out) = {
             let mut state = self.state.borrow_mut();
             (state.stream.take(), state.out.take())
@@ -410,7 +455,9 @@ impl Core {
                 }
                 Ok(n) => {
                     out.start += n;
-                    out.moved_at = lp.now_ms();
+                    if self.has(flag::BLOCKED) {
+                        out.moved_at = lp.now_ms();
+                    }
                     self.bytes_written.set(self.bytes_written.get() + n as u64);
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
@@ -489,6 +536,16 @@ impl Core {
         self.put_stream(stream);
         self.after_write(lp, out, &written);
         written
+    }
+
+    /// The out-buffer and the settings, in one look.
+    #[inline(always)]
+    pub(crate) fn take_out_with_settings(&self, lp: &Loop) -> (Box<Buffer>, Rc<Settings>) {
+        let (out, settings) = {
+            let mut state = self.state.borrow_mut();
+            (state.out.take(), state.settings.clone())
+        };
+        (out.unwrap_or_else(|| lp.pool.borrow_mut().take()), settings)
     }
 
     #[inline]

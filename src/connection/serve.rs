@@ -3,8 +3,7 @@ use super::Role;
 use super::core::{Core, Stage, flag};
 use super::slot::Slot;
 use crate::events::{Buffer, Loop, RECEIVE_BYTES};
-use crate::protocols::Notes;
-use crate::transport::Stream;
+use crate::protocols::Pad;
 use crate::{
     Context, ErrorCode, Failure, FailureKind, Farewell, Input, Phase, Protocol, Violation,
 };
@@ -118,59 +117,41 @@ impl<P: Protocol, R: Role> Slot<P, R> {
 
     /// One receive, and what follows from it.
     fn receive(self: &Rc<Self>, lp: &Rc<Loop>) -> Received {
-        let (stream, rest) = {
-            let mut state = self.core.state.borrow_mut();
-            (state.stream.take(), state.rest.take())
+        let rest = self.core.state.borrow_mut().rest.take();
+        let rest = match rest {
+            Some(rest) if !fits(&rest) => return self.receive_in_place(lp, rest),
+            rest => rest,
         };
-        let Some(mut stream) = stream else {
-            self.core.state.borrow_mut().rest = rest;
-            return Received::Empty;
-        };
-        match rest {
-            Some(rest) if !fits(&rest) => self.receive_in_place(lp, stream, rest),
-            rest => {
-                let mut buffer = lp.take_receive();
-                let (filled, mut awaited) = moved_back(lp, rest, &mut buffer);
-                let read = stream.read(&mut buffer[filled..]);
-                let drained = stream.drained();
-                self.core.put_stream(stream);
-                let n = match self.judge_read(lp, read) {
-                    Ok(n) => n,
-                    Err(ended) => {
-                        self.core.keep_rest(lp, &buffer[..filled], awaited);
-                        lp.put_receive(buffer);
-                        return ended;
-                    }
-                };
-                let filled = filled + n;
-                let done = self.process(lp, &mut buffer[..filled], &mut awaited);
-                if done < filled {
-                    self.keep_slice(lp, &buffer[done..filled], awaited);
-                }
+        let mut buffer = lp.take_receive();
+        let (filled, mut awaited) = moved_back(lp, rest, &mut buffer);
+        let read = self.core.read(&mut buffer[filled..]);
+        let (n, received) = match self.judge_read(lp, read) {
+            Ok(read) => read,
+            Err(ended) => {
+                self.core.keep_rest(lp, &buffer[..filled], awaited);
                 lp.put_receive(buffer);
-                if drained { Received::Short } else { Received::More }
+                return ended;
             }
+        };
+        let filled = filled + n;
+        let done = self.process(lp, &mut buffer[..filled], &mut awaited);
+        if done < filled {
+            self.keep_slice(lp, &buffer[done..filled], awaited);
         }
+        lp.put_receive(buffer);
+        received
     }
 
-    /// A large package grows where it is kept, by what has arrived, never by what was declared
-    /// alone.
-    fn receive_in_place(
-        self: &Rc<Self>,
-        lp: &Rc<Loop>,
-        mut stream: Stream,
-        mut rest: Box<Buffer>,
-    ) -> Received {
+    /// A large package grows where it is kept, by what has arrived, never by what was declared alone.
+    fn receive_in_place(self: &Rc<Self>, lp: &Rc<Loop>, mut rest: Box<Buffer>) -> Received {
         let filled = rest.filled;
         if rest.bytes.len() < filled + FIRST_ROOM / 4 {
             let room = grown(filled, rest.want);
             rest.bytes.resize(room, 0);
         }
-        let read = stream.read(&mut rest.bytes[filled..]);
-        let drained = stream.drained();
-        self.core.put_stream(stream);
-        let n = match self.judge_read(lp, read) {
-            Ok(n) => n,
+        let read = self.core.read(&mut rest.bytes[filled..]);
+        let (n, received) = match self.judge_read(lp, read) {
+            Ok(read) => read,
             Err(ended) => {
                 self.core.state.borrow_mut().rest = Some(rest);
                 return ended;
@@ -181,22 +162,31 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         let filled = rest.filled;
         let done = self.process(lp, &mut rest.bytes[..filled], &mut awaited);
         self.keep(lp, rest, done, awaited);
-        if drained { Received::Short } else { Received::More }
+        received
     }
 
-    fn judge_read(&self, lp: &Loop, read: io::Result<usize>) -> Result<usize, Received> {
+    /// How many bytes came, and whether more may be there.
+    #[inline]
+    fn judge_read(
+        &self,
+        lp: &Loop,
+        read: Option<(io::Result<usize>, bool)>,
+    ) -> Result<(usize, Received), Received> {
         match read {
-            Ok(0) => Err(Received::Eof),
-            Ok(n) => {
+            Some((Ok(n), drained)) if n > 0 => {
                 self.core.bytes_read.set(self.core.bytes_read.get() + n as u64);
                 if self.core.has(flag::WATCH_INPUT) {
                     self.core.heard(lp);
                 }
-                Ok(n)
+                Ok((n, if drained { Received::Short } else { Received::More }))
             }
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Err(Received::Empty),
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => Err(Received::More),
-            Err(e) => Err(Received::Failed(e)),
+            Some((Ok(_), _)) => Err(Received::Eof),
+            Some((Err(e), _)) => Err(match e.kind() {
+                io::ErrorKind::WouldBlock => Received::Empty,
+                io::ErrorKind::Interrupted => Received::More,
+                _ => Received::Failed(e),
+            }),
+            None => Err(Received::Empty),
         }
     }
 
@@ -235,8 +225,8 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         let settings = self.core.settings();
         let mut scratch = lp.take_scratch();
         let mut callbacks = self.callbacks();
-        let mut notes = Notes::default();
-        let mut cx = Context { notes: &mut notes, scene: settings.scene(lp) };
+        let mut pad = Pad::default();
+        let mut cx = Context { pad: &mut pad, scene: settings.scene() };
         let con = self.handle();
         let mut at = 0;
         while at < whole {
@@ -253,9 +243,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
                 }
                 Ok(None) => break,
                 Err(violation) => {
-                    let mut noted = mem::take(cx.notes);
-                    self.apply_quietly(lp, &mut noted);
-                    self.violated(lp, violation, noted.refusal);
+                    self.violated(lp, violation, mem::take(cx.pad));
                     at = whole;
                     break;
                 }
@@ -266,8 +254,8 @@ impl<P: Protocol, R: Role> Slot<P, R> {
                     self.settle(lp, settled);
                 }
             }
-            if !cx.notes.is_quiet() {
-                self.apply(lp, mem::take(cx.notes));
+            if !cx.pad.is_empty() {
+                self.apply(lp, mem::take(cx.pad));
             }
             if self.core.has(LOOK_UP) || lp.has_queued() || self.core.stage() != Stage::Open {
                 lp.after_callback();
@@ -329,7 +317,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         }
         if core.has(flag::HELD) {
             let violation = Violation::new("the peer closed before the handshake was complete");
-            self.violated(lp, violation, None);
+            self.violated(lp, violation, Pad::default());
         } else if core.has(flag::HALF_OPEN) {
             core.queue(lp, flag::ON_END);
             lp.after_callback();
@@ -345,19 +333,16 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         let asked =
             self.ask(lp, Farewell::Asked, |protocol, cx| protocol.on_eof(rest, scratch, cx));
         match asked {
-            Some((Ok(message), notes)) => {
+            Some((Ok(message), pad)) => {
                 if let (Some(message), Some(f)) = (message, &self.callbacks().message) {
                     let con = self.handle();
                     let settled = lp.call(|| f.borrow_mut().call(con, message));
                     self.settle(lp, settled);
                 }
-                self.apply(lp, notes);
+                self.apply(lp, pad);
                 lp.after_callback();
             }
-            Some((Err(violation), mut notes)) => {
-                self.apply_quietly(lp, &mut notes);
-                self.violated(lp, violation, notes.refusal);
-            }
+            Some((Err(violation), pad)) => self.violated(lp, violation, pad),
             None => {}
         }
     }
