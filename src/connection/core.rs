@@ -153,6 +153,8 @@ pub(crate) mod flag {
     pub(crate) const EVENTS: u32 = ON_FULL | ON_FAILED | ON_DRAINED | ON_END | ON_CLOSED;
     /// On the loop's queue.
     pub(crate) const QUEUED: u32 = 1 << 29;
+    /// It is to dial because of a reconnect, which may be taken back until the dial begins.
+    pub(crate) const RECALLABLE: u32 = 1 << 31;
 }
 
 /// What is shared: by all connections of a worker, or owned by one client.

@@ -99,6 +99,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
             Encoded::Split { lent, limit } => {
                 let written = self.core.write_lent(lp, &lent);
                 self.judge_write(lp, written);
+                // What the socket did not take may have filled the buffer.
                 let unsent = self.core.send_buffer_len();
                 self.appended(lp, unsent, limit)
             }
@@ -242,7 +243,8 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         let core = &self.core;
         let held = core.stage() == Stage::Open && core.has(flag::HELD);
         let ahead = core.stage() < Stage::Open || core.has(flag::AGAIN);
-        if !(held || (ahead && core.is_client())) || core.stage() == Stage::Gone {
+        let shut = core.has(flag::SHUT | flag::SHUT_DONE) && !core.has(flag::AGAIN);
+        if shut || !(held || (ahead && core.is_client())) || core.stage() == Stage::Gone {
             return Sent::Dropped;
         }
         let settings = core.settings();
@@ -258,10 +260,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
             }
         } else {
             let Some(client) = &self.client else { return Sent::Dropped };
-            let Ok(mut next) = client.next.try_borrow_mut() else { return Sent::Dropped };
-            let taken = next.take();
-            drop(next);
-            let mut protocol = taken.unwrap_or_else(|| self.make(client));
+            let mut protocol = self.next(client);
             let mut pad = Pad::default();
             let mut cx = Context { pad: &mut pad, scene: settings.scene() };
             let encoded = encode(&mut protocol, &mut bytes, &mut cx);
@@ -423,9 +422,15 @@ impl Core {
         true
     }
 
+    pub(crate) fn has_ahead(&self) -> bool {
+        self.peek_rare(|rare| rare.ahead_messages > 0) == Some(true)
+    }
+
     /// What was sent ahead of the session leaves with it.
     pub(crate) fn release_ahead(&self, lp: &Loop) {
-        let Some(true) = self.peek_rare(|rare| rare.ahead_messages > 0) else { return };
+        if !self.has_ahead() {
+            return;
+        }
         let ahead = self.with_rare(|rare| {
             rare.ahead_messages = 0;
             std::mem::take(&mut rare.ahead)

@@ -342,6 +342,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         } else if core.has(flag::HALF_OPEN) {
             core.queue(lp, flag::ON_END);
             lp.after_callback();
+            self.both_ended(lp);
         } else {
             self.close_flushing(lp);
         }

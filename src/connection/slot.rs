@@ -312,7 +312,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
             owner.began(core.id, core.key);
         }
         if let Some(client) = &self.client {
-            let next = client.next.take().unwrap_or_else(|| self.make(client));
+            let next = self.next(client);
             let old = self.protocol.replace(Some(next));
             drop(old);
         }
@@ -346,9 +346,12 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         }
     }
 
-    /// A protocol value for a session to come.
-    pub(crate) fn make(&self, client: &ClientSide<P>) -> P {
-        let mut protocol = (client.make)();
+    /// The protocol value of the session to come: the one that encoded what waits for it, or a
+    /// fresh one. It is told the settings as they are now.
+    pub(crate) fn next(&self, client: &ClientSide<P>) -> P {
+        // One whose messages went with an opening that failed is of no use to the next.
+        let made = client.next.take().filter(|_| self.core.has_ahead());
+        let mut protocol = made.unwrap_or_else(|| (client.make)());
         (client.address)(&mut protocol, &self.core);
         protocol
     }

@@ -53,6 +53,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         if let Some(((), notes)) = new.ask(lp, Farewell::Asked, |q, cx| q.on_connect(cx)) {
             new.apply(lp, notes);
         }
+        new.core.watch_idle();
         new.core.set(flag::PARKED | flag::REARM);
         new.core.list_again(lp);
         new.core.mark_dirty(lp);

@@ -2,9 +2,11 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod accepted;
 mod bad_luck;
 mod callbacks;
 mod closing;
+mod handles;
 mod life;
 mod liveness;
 mod order;
