@@ -124,7 +124,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
     /// Goes on with closing: after a write, after the peer's end.
     pub(crate) fn advance(self: &Rc<Self>, lp: &Rc<Loop>) {
         let core = &self.core;
-        let empty = core.send_buffer_len() == 0 && !core.has(flag::BLOCKED);
+        let empty = core.unsent() == 0 && !core.has(flag::BLOCKED);
         if !empty {
             return;
         }
@@ -327,7 +327,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
 impl Core {
     /// Up to here the queue holds what the program sent; behind it comes a farewell.
     fn note_program_bytes(&self) {
-        let mark = self.bytes_written.get() + self.send_buffer_len() as u64;
+        let mark = self.bytes_written.get() + self.unsent() as u64;
         self.with_rare(|rare| {
             rare.program_bytes = rare.program_bytes.max(mark);
         });

@@ -503,6 +503,13 @@ impl Core {
         result
     }
 
+    /// Bytes of this session's own that wait: without those for a session to come.
+    pub(crate) fn unsent(&self) -> usize {
+        let state = self.state.borrow();
+        let out = state.out.as_ref().map_or(0, |out| out.unsent());
+        out + state.rare.as_ref().map_or(0, |rare| rare.pong.len())
+    }
+
     /// Every byte that the kernel has not taken.
     pub(crate) fn send_buffer_len(&self) -> usize {
         let state = self.state.borrow();
