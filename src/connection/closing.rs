@@ -15,7 +15,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
     pub(crate) fn begin_close(self: &Rc<Self>, lp: &Rc<Loop>, farewell: Farewell) {
         let core = &self.core;
         if core.take(flag::AGAIN) {
-            core.drop_ahead();
+            self.drop_ahead();
         }
         match core.stage() {
             Stage::Initial | Stage::Waiting => self.end_handle(lp),
@@ -116,7 +116,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
             false => ErrorCode::SessionFail,
         };
         let mut failure = Failure::new(kind, phase, violation.to_string()).with_response(refusal);
-        failure.dropped = core.drop_ahead();
+        failure.dropped = self.drop_ahead();
         self.enter_closing(lp, Stage::Flushing);
         core.queue_failure(lp, code, failure);
     }
@@ -186,7 +186,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
     pub(crate) fn destroy(self: &Rc<Self>, lp: &Rc<Loop>) {
         let core = &self.core;
         if core.take(flag::AGAIN) {
-            core.drop_ahead();
+            self.drop_ahead();
         }
         match core.stage() {
             Stage::Initial | Stage::Waiting => self.end_handle(lp),
@@ -202,7 +202,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
             return;
         }
         if !core.has(flag::AGAIN) {
-            core.drop_ahead();
+            self.drop_ahead();
         }
         core.drop_socket(lp);
         core.set_stage(Stage::Ended);
@@ -212,8 +212,21 @@ impl<P: Protocol, R: Role> Slot<P, R> {
     /// `close()` outside a session: nothing is delivered.
     fn end_handle(self: &Rc<Self>, lp: &Rc<Loop>) {
         self.core.set_stage(Stage::Gone);
-        self.core.drop_ahead();
+        self.drop_ahead();
         self.free(lp);
+    }
+
+    /// What was sent ahead goes, and with it the protocol value that has encoded it. How many
+    /// messages that were.
+    fn drop_ahead(&self) -> u64 {
+        self.drop_next();
+        self.core.drop_ahead()
+    }
+
+    /// The session that it was made for will not be.
+    pub(crate) fn drop_next(&self) {
+        let next = self.client.as_ref().and_then(|client| client.next.take());
+        drop(next);
     }
 
     // ------------------------------------------------------------------ after on_close
