@@ -8,6 +8,7 @@ mod closing;
 mod life;
 mod liveness;
 mod order;
+mod peers;
 mod running;
 mod sending;
 mod states;
