@@ -4,8 +4,8 @@ use super::core::{Core, Stage, flag};
 use super::failure::write_failed;
 use super::slot::Slot;
 use crate::events::Loop;
-use crate::protocols::Notes;
-use crate::{ErrorCode, Failure, FailureKind, Farewell, Phase, Protocol, Response, Violation};
+use crate::protocols::Pad;
+use crate::{ErrorCode, Failure, FailureKind, Farewell, Phase, Protocol, Violation};
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
@@ -32,8 +32,8 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         core.note_program_bytes();
         let mut last = Vec::new();
         let asked = self.ask(lp, farewell, |protocol, cx| protocol.on_closing(&mut last, cx));
-        let (waits, mut notes) = asked.unwrap_or((false, Notes::default()));
-        self.apply_quietly(lp, &mut notes);
+        let (waits, mut pad) = asked.unwrap_or_default();
+        self.apply_quietly(lp, &pad.take());
         if !last.is_empty() {
             core.with_out(lp, |out| out.bytes.append(&mut last));
         }
@@ -80,13 +80,10 @@ impl<P: Protocol, R: Role> Slot<P, R> {
     }
 
     /// The peer broke the protocol: it is told, then the session ends.
-    pub(crate) fn violated(
-        self: &Rc<Self>,
-        lp: &Rc<Loop>,
-        violation: Violation,
-        refusal: Option<Box<Response>>,
-    ) {
+    pub(crate) fn violated(self: &Rc<Self>, lp: &Rc<Loop>, violation: Violation, mut pad: Pad) {
         let core = &self.core;
+        let notes = pad.take();
+        self.apply_quietly(lp, &notes);
         let held = core.has(flag::HELD);
         if core.stage() != Stage::Open {
             // Our own farewell was first: what comes behind it is nobody's loss.
@@ -101,8 +98,8 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         let asked = self.ask(lp, Farewell::Asked, |protocol, cx| {
             protocol.on_violation(&violation, &mut last, cx);
         });
-        if let Some(((), mut notes)) = asked {
-            self.apply_quietly(lp, &mut notes);
+        if let Some(((), mut pad)) = asked {
+            self.apply_quietly(lp, &pad.take());
         }
         if !last.is_empty() {
             core.with_out(lp, |out| out.bytes.append(&mut last));
@@ -115,7 +112,8 @@ impl<P: Protocol, R: Role> Slot<P, R> {
             true => ErrorCode::ConnectFail,
             false => ErrorCode::SessionFail,
         };
-        let mut failure = Failure::new(kind, phase, violation.to_string()).with_response(refusal);
+        let mut failure =
+            Failure::new(kind, phase, violation.to_string()).with_response(notes.refusal);
         failure.dropped = self.drop_ahead();
         self.enter_closing(lp, Stage::Flushing);
         core.queue_failure(lp, code, failure);

@@ -17,10 +17,10 @@ use super::heartbeat::Heartbeat;
 use super::properties::Properties;
 use crate::error::CallbackError;
 use crate::events::wheel::TimerKey;
-use crate::events::{Buffer, Key, Loop};
-use crate::protocols::{Doors, Scene};
+use crate::events::{Buffer, Key, Loop, with_loop};
+use crate::protocols::{Doors, Scene, Terms};
 use crate::transport::Stream;
-use crate::{ErrorCode, Failure, Limits, Status, Verdict};
+use crate::{ErrorCode, Failure, Farewell, Limits, Status, Verdict};
 use std::any::Any;
 use std::cell::{Cell, Ref, RefCell};
 use std::io::{self, IoSlice};
@@ -138,6 +138,8 @@ pub(crate) mod flag {
     pub(crate) const UPGRADED: u32 = 1 << 22;
     /// Both close frames have been exchanged.
     pub(crate) const BOTH_FAREWELLS: u32 = 1 << 23;
+    /// Answers of the protocol's own wait in `Rare`, or are counted there.
+    pub(crate) const ANSWERS: u32 = 1 << 30;
 
     /// Events to deliver, in their order.
     pub(crate) const ON_FULL: u32 = 1 << 24;
@@ -153,9 +155,7 @@ pub(crate) mod flag {
 /// What is shared: by all connections of a worker, or owned by one client.
 #[derive(Clone)]
 pub(crate) struct Settings {
-    pub(crate) limits: Limits,
-    /// Client: the host of its address.
-    pub(crate) remote_host: String,
+    pub(crate) terms: Terms,
     /// Accepted: whose it is.
     pub(crate) owner: Option<Weak<dyn Owner>>,
 }
@@ -174,9 +174,8 @@ pub(crate) trait Owner: Any {
 
 pub(crate) static DOORS: Doors = Doors {
     random: crate::random::fill,
-    system_time: || {
-        crate::events::with_loop(|lp| lp.system_time()).unwrap_or(std::time::UNIX_EPOCH)
-    },
+    now: || with_loop(|lp| lp.now()).unwrap_or_else(crate::events::clock),
+    system_time: || with_loop(|lp| lp.system_time()).unwrap_or(std::time::UNIX_EPOCH),
 };
 
 impl Settings {
@@ -184,10 +183,14 @@ impl Settings {
         self.owner.as_ref().and_then(Weak::upgrade)
     }
 
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.terms.limits
+    }
+
     /// What a protocol sees of the world.
     #[inline(always)]
-    pub(crate) fn scene(&self, lp: &Loop) -> Scene<'_> {
-        Scene { now: lp.now(), limits: &self.limits, remote_host: &self.remote_host, doors: &DOORS }
+    pub(crate) fn scene(&self) -> Scene<'_> {
+        Scene { terms: &self.terms, doors: &DOORS, farewell: Farewell::Asked }
     }
 }
 
@@ -408,7 +411,9 @@ impl Core {
                 }
                 Ok(n) => {
                     out.start += n;
-                    out.moved_at = lp.now_ms();
+                    if self.has(flag::BLOCKED) {
+                        out.moved_at = lp.now_ms();
+                    }
                     self.bytes_written.set(self.bytes_written.get() + n as u64);
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {

@@ -5,6 +5,7 @@ use super::core::{Core, Stage, flag};
 use super::heartbeat::PONG_TIMEOUT;
 use super::slot::Slot;
 use crate::events::Loop;
+use crate::protocols::Pad;
 use crate::{ErrorCode, Failure, FailureKind, Farewell, Phase, Protocol};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -62,7 +63,8 @@ impl Core {
                 }
             }
         };
-        let limits = &self.settings().limits;
+        let settings = self.settings();
+        let limits = settings.limits();
         let opened = lp.at_ms(self.opened.get());
         match self.stage() {
             stage if stage.is_opening() => {
@@ -104,7 +106,7 @@ impl Core {
         add: &mut impl FnMut(Option<Instant>, Due),
     ) {
         let state = self.state.borrow();
-        let limits = &state.settings.limits;
+        let limits = state.settings.limits();
         let reading = !self.has(flag::PAUSED | flag::CHOKED);
         if let (Some(out), true) = (&state.out, self.has(flag::BLOCKED)) {
             add(lp.at_ms(out.moved_at).checked_add(limits.send_stall), Due::Stall);
@@ -168,7 +170,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
                 self.step(lp, step);
             }
             Due::Stall => {
-                let seconds = core.settings().limits.send_stall.as_secs_f64();
+                let seconds = core.settings().limits().send_stall.as_secs_f64();
                 let reason = format!("unsent bytes did not move for {seconds} s");
                 let failure = Failure::new(FailureKind::ClientClosed, Phase::Session, reason);
                 core.fail(lp, ErrorCode::SendFail, failure);
@@ -178,18 +180,18 @@ impl<P: Protocol, R: Role> Slot<P, R> {
                 self.begin_close(lp, Farewell::Asked);
             }
             Due::Partial => {
-                let seconds = core.settings().limits.partial_package.as_secs_f64();
+                let seconds = core.settings().limits().partial_package.as_secs_f64();
                 let reason = format!("a package that had begun stopped for {seconds} s");
-                self.violated(lp, crate::Violation::new(reason).code(1002), None);
+                let violation = crate::Violation::new(reason).code(1002);
+                self.violated(lp, violation, Pad::default());
             }
             Due::Protocol => {
                 core.with_rare(|rare| rare.deadline = None);
                 let asked = self.ask(lp, Farewell::Asked, |protocol, cx| protocol.on_timer(cx));
-                if let Some((answer, notes)) = asked {
-                    self.apply(lp, notes);
-                    if let Err(violation) = answer {
-                        self.violated(lp, violation, None);
-                    }
+                match asked {
+                    Some((Ok(()), pad)) => self.apply(lp, pad),
+                    Some((Err(violation), pad)) => self.violated(lp, violation, pad),
+                    None => {}
                 }
             }
             Due::Ping => self.beat(lp),

@@ -389,19 +389,19 @@ impl<P: Protocol, R: Role> Connection<P, R> {
 
     /// See [`set_max_send_buffer_size`](Self::set_max_send_buffer_size).
     pub fn max_send_buffer_size(&self) -> usize {
-        self.with_core(|_, core| core.settings().limits.send_buffer_bytes).unwrap_or(0)
+        self.with_core(|_, core| core.settings().limits().send_buffer_bytes).unwrap_or(0)
     }
 
     /// See [`set_max_package_size`](Self::set_max_package_size).
     pub fn max_package_size(&self) -> usize {
-        self.with_core(|_, core| core.settings().limits.message_bytes).unwrap_or(0)
+        self.with_core(|_, core| core.settings().limits().message_bytes).unwrap_or(0)
     }
 
     fn change_limits(&self, change: impl FnOnce(&mut Limits)) {
         self.with_core(|lp, core| {
             let settings: &mut Rc<Settings> = &mut core.state.borrow_mut().settings;
-            change(&mut Rc::make_mut(settings).limits);
-            if settings.limits.idle != std::time::Duration::MAX {
+            change(&mut Rc::make_mut(settings).terms.limits);
+            if settings.limits().idle != std::time::Duration::MAX {
                 core.set(flag::WATCH_INPUT);
             }
             core.set(flag::REARM);

@@ -4,25 +4,12 @@ use super::core::{Core, Stage, WRITE_AT_ONCE, Written, flag};
 use super::failure::write_failed;
 use super::slot::Slot;
 use crate::events::Loop;
-use crate::protocols::Notes;
+use crate::protocols::Pad;
 use crate::{Context, ErrorCode, Farewell, Protocol, Sent, Violation};
 use std::rc::Rc;
 
 /// What stands in the way of sending into the session that is on.
 const ELSEWHERE: u32 = flag::HELD | flag::AGAIN | flag::SHUT | flag::SHUT_DONE;
-
-impl Notes {
-    /// Nothing was noted.
-    #[inline(always)]
-    pub(crate) fn is_quiet(&self) -> bool {
-        self.answers.is_empty()
-            && self.hold.is_none()
-            && self.deadline.is_none()
-            && self.event.is_none()
-            && self.refusal.is_none()
-            && !self.close
-    }
-}
 
 impl<P: Protocol, R: Role> Slot<P, R> {
     #[inline]
@@ -33,7 +20,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         let Ok(mut guard) = self.protocol.try_borrow_mut() else { return Sent::Dropped };
         let Some(protocol) = guard.as_mut() else { return Sent::Dropped };
         let settings = self.core.settings();
-        let limit = settings.limits.send_buffer_bytes;
+        let limit = settings.limits().send_buffer_bytes;
         let mut out = self.core.take_out(lp);
         if out.unsent() >= limit {
             self.core.state.borrow_mut().out = Some(out);
@@ -44,8 +31,8 @@ impl<P: Protocol, R: Role> Slot<P, R> {
             return self.send(lp, message);
         }
         let before = out.bytes.len();
-        let mut notes = Notes::default();
-        let mut cx = Context { notes: &mut notes, scene: settings.scene(lp) };
+        let mut pad = Pad::default();
+        let mut cx = Context { pad: &mut pad, scene: settings.scene() };
         let encoded = protocol.encode_split(message, &mut out.bytes, &mut cx);
         drop(guard);
         if encoded.is_err() {
@@ -61,8 +48,8 @@ impl<P: Protocol, R: Role> Slot<P, R> {
             }
             Err(violation) => return self.unencodable(lp, violation),
         }
-        if !notes.is_quiet() {
-            self.apply(lp, notes);
+        if !pad.is_empty() {
+            self.apply(lp, pad);
         }
         self.appended(lp, unsent, limit)
     }
@@ -76,7 +63,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         if self.core.stage() != Stage::Open || self.core.has(ELSEWHERE) {
             return self.send_elsewhere(lp, encode);
         }
-        let limit = self.core.settings().limits.send_buffer_bytes;
+        let limit = self.core.settings().limits().send_buffer_bytes;
         if self.protocol.try_borrow_mut().is_err() || !self.make_room(lp, limit) {
             return Sent::Dropped;
         }
@@ -114,11 +101,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         match asked {
             None => return Sent::Dropped,
             Some((Err(violation), _)) => return self.unencodable(lp, violation),
-            Some((Ok(()), notes)) => {
-                if !notes.is_quiet() {
-                    self.apply(lp, notes);
-                }
-            }
+            Some((Ok(()), pad)) => self.apply(lp, pad),
         }
         self.appended(lp, unsent, limit)
     }
@@ -204,7 +187,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
             return Sent::Dropped;
         }
         let settings = core.settings();
-        if core.send_buffer_len() >= settings.limits.send_buffer_bytes {
+        if core.send_buffer_len() >= settings.limits().send_buffer_bytes {
             core.dropped_full(lp);
             return Sent::Dropped;
         }
@@ -220,8 +203,8 @@ impl<P: Protocol, R: Role> Slot<P, R> {
             let taken = next.take();
             drop(next);
             let mut protocol = taken.unwrap_or_else(|| self.make(client));
-            let mut notes = Notes::default();
-            let mut cx = Context { notes: &mut notes, scene: settings.scene(lp) };
+            let mut pad = Pad::default();
+            let mut cx = Context { pad: &mut pad, scene: settings.scene() };
             let encoded = encode(&mut protocol, &mut bytes, &mut cx);
             client.next.replace(Some(protocol));
             encoded
@@ -233,7 +216,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
             rare.ahead.extend_from_slice(&bytes);
             rare.ahead_messages += 1;
         });
-        let limit = settings.limits.send_buffer_bytes;
+        let limit = settings.limits().send_buffer_bytes;
         if core.send_buffer_len() >= limit && !core.has(flag::FULL) {
             core.queue(lp, flag::FULL | flag::ON_FULL);
         }
@@ -275,11 +258,11 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         if core.take(flag::FULL) {
             core.queue(lp, flag::ON_DRAINED);
         }
-        let more = core.append_pong(lp);
+        let more = core.take(flag::ANSWERS) && core.append_pong(lp);
         if core.has(flag::CHOKED) {
             self.unchoke(lp);
         }
-        if core.stage() == Stage::Open && !core.has(flag::SHUT_DONE) {
+        if P::HAS_PIECES && core.stage() == Stage::Open && !core.has(flag::SHUT_DONE) {
             let mut piece = Vec::new();
             let asked =
                 self.ask(lp, Farewell::Asked, |protocol, cx| protocol.on_writable(&mut piece, cx));
@@ -288,19 +271,21 @@ impl<P: Protocol, R: Role> Slot<P, R> {
                 return true;
             }
             if let Some((Err(violation), _)) = asked {
-                self.violated(lp, violation, None);
+                self.violated(lp, violation, Pad::default());
             }
         }
         more
     }
 
     fn some_left(self: &Rc<Self>, lp: &Rc<Loop>) {
-        self.core.append_pong(lp);
+        if self.core.take(flag::ANSWERS) {
+            self.core.append_pong(lp);
+        }
         if self.core.has(flag::CHOKED) {
             let settings = self.core.settings();
             let waiting = self.core.peek_rare(|rare| rare.answers_waiting).unwrap_or(0);
-            if waiting <= settings.limits.waiting_answers_bytes
-                && self.core.send_buffer_len() <= settings.limits.send_buffer_bytes / 2
+            if waiting <= settings.limits().waiting_answers_bytes
+                && self.core.send_buffer_len() <= settings.limits().send_buffer_bytes / 2
             {
                 self.unchoke(lp);
             }
@@ -320,8 +305,9 @@ impl Core {
     /// An answer of the protocol's own, ahead of what the program sends next. It does not count
     /// against the limit.
     pub(crate) fn answer(&self, lp: &Loop, answer: &[u8], is_pong: bool) {
-        let limit = self.settings().limits.waiting_answers_bytes;
+        let limit = self.settings().limits().waiting_answers_bytes;
         if self.has(flag::BLOCKED) {
+            self.set(flag::ANSWERS);
             if is_pong {
                 self.with_rare(|rare| {
                     rare.pong.clear();

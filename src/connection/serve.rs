@@ -3,7 +3,7 @@ use super::Role;
 use super::core::{Core, Stage, flag};
 use super::slot::Slot;
 use crate::events::{Buffer, Loop, RECEIVE_BYTES};
-use crate::protocols::Notes;
+use crate::protocols::Pad;
 use crate::transport::Stream;
 use crate::{
     Context, ErrorCode, Failure, FailureKind, Farewell, Input, Phase, Protocol, Violation,
@@ -235,8 +235,8 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         let settings = self.core.settings();
         let mut scratch = lp.take_scratch();
         let mut callbacks = self.callbacks();
-        let mut notes = Notes::default();
-        let mut cx = Context { notes: &mut notes, scene: settings.scene(lp) };
+        let mut pad = Pad::default();
+        let mut cx = Context { pad: &mut pad, scene: settings.scene() };
         let con = self.handle();
         let mut at = 0;
         while at < whole {
@@ -253,9 +253,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
                 }
                 Ok(None) => break,
                 Err(violation) => {
-                    let mut noted = mem::take(cx.notes);
-                    self.apply_quietly(lp, &mut noted);
-                    self.violated(lp, violation, noted.refusal);
+                    self.violated(lp, violation, mem::take(cx.pad));
                     at = whole;
                     break;
                 }
@@ -266,8 +264,8 @@ impl<P: Protocol, R: Role> Slot<P, R> {
                     self.settle(lp, settled);
                 }
             }
-            if !cx.notes.is_quiet() {
-                self.apply(lp, mem::take(cx.notes));
+            if !cx.pad.is_empty() {
+                self.apply(lp, mem::take(cx.pad));
             }
             if self.core.has(LOOK_UP) || lp.has_queued() || self.core.stage() != Stage::Open {
                 lp.after_callback();
@@ -329,7 +327,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         }
         if core.has(flag::HELD) {
             let violation = Violation::new("the peer closed before the handshake was complete");
-            self.violated(lp, violation, None);
+            self.violated(lp, violation, Pad::default());
         } else if core.has(flag::HALF_OPEN) {
             core.queue(lp, flag::ON_END);
             lp.after_callback();
@@ -344,19 +342,16 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         let asked =
             self.ask(lp, Farewell::Asked, |protocol, cx| protocol.on_eof(rest, scratch, cx));
         match asked {
-            Some((Ok(message), notes)) => {
+            Some((Ok(message), pad)) => {
                 if let (Some(message), Some(f)) = (message, &self.callbacks().message) {
                     let con = self.handle();
                     let settled = lp.call(|| f.borrow_mut().call(con, message));
                     self.settle(lp, settled);
                 }
-                self.apply(lp, notes);
+                self.apply(lp, pad);
                 lp.after_callback();
             }
-            Some((Err(violation), mut notes)) => {
-                self.apply_quietly(lp, &mut notes);
-                self.violated(lp, violation, notes.refusal);
-            }
+            Some((Err(violation), pad)) => self.violated(lp, violation, pad),
             None => {}
         }
     }

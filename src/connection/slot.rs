@@ -6,7 +6,7 @@ use super::dial::Step;
 use super::{Connection, Role};
 use crate::error::CallbackError;
 use crate::events::{Ending, Endpoint, Loop, Readiness, ResolveError, Settled};
-use crate::protocols::{Event, Notes};
+use crate::protocols::{Event, Notes, Pad, Scene};
 use crate::transport::tls::default_client;
 use crate::transport::{Stream, TlsFailure};
 use crate::{
@@ -63,18 +63,19 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         lp: &Loop,
         farewell: Farewell,
         f: impl FnOnce(&mut P, &mut Context) -> T,
-    ) -> Option<(T, Notes)> {
+    ) -> Option<(T, Pad)> {
         let settings = self.core.settings();
-        let mut notes = Notes { farewell, ..Notes::default() };
+        let mut pad = Pad::default();
         let mut protocol = self.protocol.try_borrow_mut().ok()?;
-        let scene = settings.scene(lp);
-        let answer = f(protocol.as_mut()?, &mut Context { notes: &mut notes, scene });
-        Some((answer, notes))
+        let scene = Scene { farewell, ..settings.scene() };
+        let answer = f(protocol.as_mut()?, &mut Context { pad: &mut pad, scene });
+        Some((answer, pad))
     }
 
     /// Does what a protocol's method noted.
-    pub(crate) fn apply(self: &Rc<Self>, lp: &Rc<Loop>, mut notes: Notes) {
-        loop {
+    pub(crate) fn apply(self: &Rc<Self>, lp: &Rc<Loop>, mut pad: Pad) {
+        while !pad.is_empty() {
+            let mut notes = pad.take();
             if !notes.answers.is_empty() {
                 let answers = mem::take(&mut notes.answers);
                 self.core.answer(lp, &answers, notes.answer_is_pong);
@@ -98,20 +99,18 @@ impl<P: Protocol, R: Role> Slot<P, R> {
             }
             let asked = self.ask(lp, Farewell::Asked, |protocol, cx| protocol.after_event(cx));
             let Some((answer, noted)) = asked else { return };
-            notes = noted;
+            pad = noted;
             if let Err(violation) = answer {
-                self.apply_quietly(lp, &mut notes);
-                self.violated(lp, violation, None);
+                self.violated(lp, violation, pad);
                 return;
             }
         }
     }
 
     /// Only what is for the peer: the session ends.
-    pub(crate) fn apply_quietly(&self, lp: &Loop, notes: &mut Notes) {
+    pub(crate) fn apply_quietly(&self, lp: &Loop, notes: &Notes) {
         if !notes.answers.is_empty() {
-            let answers = mem::take(&mut notes.answers);
-            self.core.answer(lp, &answers, false);
+            self.core.answer(lp, &notes.answers, false);
         }
     }
 

@@ -1,7 +1,5 @@
 //! Buffers that connections borrow while they hold an incomplete package or unsent bytes, and give
 //! back when empty.
-use super::Readiness;
-use super::slab::Key;
 
 /// Bytes from `start` on are of interest; before it they have been dealt with.
 #[derive(Debug, Default)]
@@ -40,7 +38,6 @@ pub(crate) struct Pool {
     // Boxed on purpose: a connection keeps one pointer, and the box itself serves again.
     #[expect(clippy::vec_box, reason = "a connection holds the box, eight bytes while it is idle")]
     kept: Vec<Box<Buffer>>,
-    seen: Vec<(Key, Readiness)>,
 }
 
 impl Pool {
@@ -57,10 +54,5 @@ impl Pool {
             buffer.reset();
             self.kept.push(buffer);
         }
-    }
-
-    /// The room in which a turn keeps what its poll saw.
-    pub(super) fn seen(&mut self) -> &mut Vec<(Key, Readiness)> {
-        &mut self.seen
     }
 }

@@ -137,7 +137,7 @@ thread_local! {
 }
 
 /// The one door to time.
-fn clock() -> Instant {
+pub(crate) fn clock() -> Instant {
     Instant::now()
 }
 
@@ -152,7 +152,7 @@ pub(crate) struct Loop {
     /// Unique in the process.
     pub(crate) number: u64,
     start: Instant,
-    now: Cell<Instant>,
+    now: Cell<Option<Instant>>,
     flags: Cell<u8>,
     turn_number: Cell<u32>,
     deliveries: Cell<u32>,
@@ -169,6 +169,8 @@ pub(crate) struct Loop {
     receive: Cell<Vec<u8>>,
     scratch: Cell<Vec<u8>>,
     due: Cell<Vec<TimerKey>>,
+    /// The room in which a turn keeps what its poll saw.
+    seen: Cell<Vec<(Key, Readiness)>>,
     pub(crate) pool: RefCell<Pool>,
     resolver: RefCell<Option<Resolver>>,
     signals: signal::Signals,
@@ -185,7 +187,7 @@ impl Loop {
         Loop {
             number: LOOPS.fetch_add(1, Ordering::Relaxed),
             start,
-            now: Cell::new(start),
+            now: Cell::new(None),
             flags: Cell::new(0),
             turn_number: Cell::new(0),
             deliveries: Cell::new(0),
@@ -199,6 +201,7 @@ impl Loop {
             receive: Cell::default(),
             scratch: Cell::default(),
             due: Cell::default(),
+            seen: Cell::default(),
             pool: RefCell::default(),
             resolver: RefCell::new(None),
             signals: signal::Signals::default(),
@@ -358,15 +361,19 @@ impl Loop {
 
     // ------------------------------------------------------------------ time
 
-    /// The time of this turn.
+    /// The time of this turn: read when it is first asked for, after the poll, and then the same
+    /// for all of the turn.
     #[inline]
     pub(crate) fn now(&self) -> Instant {
-        self.now.get()
+        match self.now.get() {
+            Some(now) => now,
+            None => self.read_clock(),
+        }
     }
 
     /// Milliseconds from the loop's beginning to this turn.
     pub(crate) fn now_ms(&self) -> u64 {
-        self.ms(self.now.get())
+        self.ms(self.now())
     }
 
     fn ms(&self, at: Instant) -> u64 {
@@ -378,10 +385,11 @@ impl Loop {
         self.start + Duration::from_millis(ms)
     }
 
-    /// Outside the loop's own turns the clock has stood still: reads it.
+    /// A callback may have taken long, and outside the loop's own turns the clock has stood still.
     pub(crate) fn read_clock(&self) -> Instant {
-        self.now.set(clock());
-        self.now.get()
+        let now = clock();
+        self.now.set(Some(now));
+        now
     }
 
     /// The date; read once a turn.

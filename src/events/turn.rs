@@ -1,5 +1,5 @@
 //! One turn of the loop; [`super`] says in which order.
-use super::poller::{Poller, Seen};
+use super::poller::Seen;
 use super::slab::Key;
 use super::wheel::TimerKey;
 use super::{Alarm, Loop, Readiness, clock, flag};
@@ -7,28 +7,67 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 use std::{io, mem};
 
+/// What a poll saw beside sockets.
+#[derive(Default)]
+struct Others {
+    signals: bool,
+    woken: bool,
+}
+
 impl Loop {
     /// One turn: waits at most so long, delivers all that happened.
     pub(crate) fn turn(self: &Rc<Self>, at_most: Option<Duration>) -> io::Result<()> {
         self.prepare()?;
         self.turn_number.set(self.turn_number.get().wrapping_add(1));
         self.deliveries.set(0);
-        self.deliver_queued();
+        self.after_callback();
         self.flush_dirty();
         let again = mem::take(&mut *self.ready.borrow_mut());
         let busy = !again.is_empty() || self.has_queued() || self.inbox.has_mail();
         let wait = if busy { Some(Duration::ZERO) } else { self.wait_for(at_most) };
-        let Some(mut poller) = self.poller.take() else {
-            return Err(io::Error::other("the poll is in use"));
-        };
-        let waited = poller.wait(wait);
-        self.read_clock();
-        // The poller goes back before anything runs that may register a socket; what it saw is read
-        // out of it one by one.
-        self.serve(poller, waited)?;
-        self.serve_again(again);
+        let mut sockets = self.seen.take();
+        let others = self.wait(wait, &mut sockets)?;
+        self.now.set(None);
+        if others.signals {
+            self.signals.deliver(self);
+        }
+        if others.woken || self.inbox.has_mail() {
+            self.inbox.deliver(self);
+            self.deliver_resolved();
+        }
+        self.fire_timers();
+        for (key, readiness) in sockets.drain(..) {
+            if let Some(endpoint) = self.find(key) {
+                endpoint.handle_ready(self, readiness);
+                self.after_callback();
+            }
+        }
+        self.seen.set(sockets);
+        if !again.is_empty() {
+            self.serve_again(again);
+        }
         self.flush_dirty();
         Ok(())
+    }
+
+    /// Waits, and notes what was seen. No user code runs here, so the poller stays where it is.
+    fn wait(
+        &self,
+        at_most: Option<Duration>,
+        sockets: &mut Vec<(Key, Readiness)>,
+    ) -> io::Result<Others> {
+        let mut others = Others::default();
+        let mut poller = self.poller.borrow_mut();
+        let Some(poller) = poller.as_mut() else { return Ok(others) };
+        poller.wait(at_most)?;
+        for seen in poller.seen() {
+            match seen {
+                Seen::Endpoint(key, readiness) => sockets.push((key, readiness)),
+                Seen::Signals => others.signals = true,
+                Seen::Woken => others.woken = true,
+            }
+        }
+        Ok(others)
     }
 
     /// Until the next timer, at most `at_most`.
@@ -39,41 +78,6 @@ impl Loop {
             (Some(at), None) => Some(at.saturating_duration_since(clock())),
             (Some(at), Some(most)) => Some(at.saturating_duration_since(clock()).min(most)),
         }
-    }
-
-    fn serve(self: &Rc<Self>, poller: Poller, waited: io::Result<()>) -> io::Result<()> {
-        let mut sockets = mem::take(&mut *self.pool.borrow_mut().seen());
-        let (mut signals, mut woken) = (false, false);
-        sockets.extend(poller.seen().filter_map(|seen| match seen {
-            Seen::Endpoint(key, readiness) => Some((key, readiness)),
-            Seen::Signals => {
-                signals = true;
-                None
-            }
-            Seen::Woken => {
-                woken = true;
-                None
-            }
-        }));
-        *self.poller.borrow_mut() = Some(poller);
-        waited?;
-        if signals {
-            self.signals.deliver(self);
-        }
-        if woken || self.inbox.has_mail() {
-            self.inbox.deliver(self);
-            self.deliver_resolved();
-        }
-        self.fire_timers();
-        for &(key, readiness) in &sockets {
-            if let Some(endpoint) = self.find(key) {
-                endpoint.handle_ready(self, readiness);
-                self.after_callback();
-            }
-        }
-        sockets.clear();
-        *self.pool.borrow_mut().seen() = sockets;
-        Ok(())
     }
 
     fn serve_again(self: &Rc<Self>, mut again: Vec<Key>) {
@@ -104,7 +108,10 @@ impl Loop {
 
     /// Collect what is due, re-arm, then call: a timer may delete itself or others.
     fn fire_timers(self: &Rc<Self>) {
-        let now = self.now.get();
+        if self.wheel.borrow().next().is_none() {
+            return;
+        }
+        let now = self.now();
         let mut due = self.due.take();
         self.wheel.borrow_mut().expire(now, &mut due);
         for key in due.drain(..) {

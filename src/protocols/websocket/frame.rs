@@ -48,7 +48,8 @@ pub(super) struct Head {
 }
 
 impl Head {
-    /// The head at the front of `buffer`; `None` while it has not all arrived. Each byte is judged as soon as it is here.
+    /// The head at the front of `buffer`; `None` while it has not all arrived. Each byte is judged
+    /// as soon as it is here.
     pub(super) fn read(role: Role, buffer: &[u8]) -> Result<Option<Head>, Violation> {
         let Some(&first) = buffer.first() else { return Ok(None) };
         // RFC 6455 §5.2: reserved bits belong to extensions, and none is in use.
@@ -125,7 +126,8 @@ pub(super) fn broken(text: &'static str) -> Violation {
     Violation::new(text).code(1002)
 }
 
-/// Where things lie in a whole, unfragmented data frame of less than 64 KiB: nearly every frame is one.
+/// Where things lie in a whole, unfragmented data frame of less than 64 KiB: nearly every frame is
+/// one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Plain {
     pub(super) payload_from: usize,

@@ -1,6 +1,7 @@
 //! WebSocket (RFC 6455), the server's side; [`Ws`] is the client's.
 //!
-//! [`session`] is the state machine of both, [`frame`] the wire format, [`handshake`] what precedes them.
+//! [`session`] is the state machine of both, [`frame`] the wire format, [`handshake`] what precedes
+//! them.
 mod frame;
 mod handshake;
 mod mask;
@@ -52,8 +53,8 @@ impl Websocket {
     /// Binary messages.
     pub const BINARY_TYPE_ARRAYBUFFER: WebsocketType = WebsocketType::ArrayBuffer;
 
-    /// Answers an upgrade request that an `Http` worker received: `con.upgrade_with` goes on with it. `Err` is the refusal to
-    /// send.
+    /// Answers an upgrade request that an `Http` worker received: `con.upgrade_with` goes on with
+    /// it. `Err` is the refusal to send.
     pub fn accept(request: &Request) -> Result<Websocket, Response> {
         let answering = Answering::accepted(request.head())?;
         let mut websocket = Websocket::default();
@@ -81,7 +82,8 @@ impl Websocket {
         }
     }
 
-    /// Inside `on_websocket_connect`: this answer instead of the 101. `Err`: it cannot be sent (403 is), or it is too late.
+    /// Inside `on_websocket_connect`: this answer instead of the 101. `Err`: it cannot be sent (403
+    /// is), or it is too late.
     pub(crate) fn refuse(&mut self, response: Response) -> Result<(), Error> {
         match self.answering().filter(|answering| answering.is_asked()) {
             Some(answering) => answering.refuse(response),
@@ -89,7 +91,8 @@ impl Websocket {
         }
     }
 
-    /// `close()` inside `on_websocket_connect`: 403. `false`: the program is not being asked, close as ever.
+    /// `close()` inside `on_websocket_connect`: 403. `false`: the program is not being asked, close
+    /// as ever.
     pub(crate) fn deny(&mut self) -> bool {
         let asked = self.answering().filter(|answering| answering.is_asked());
         asked.map(Answering::deny).is_some()
@@ -141,6 +144,7 @@ impl Default for Websocket {
 
 impl Protocol for Websocket {
     const NAME: &'static str = "websocket";
+    const HAS_PIECES: bool = false;
     type Incoming<'a> = Data<'a>;
     type Outgoing<'a> = Payload<'a>;
 

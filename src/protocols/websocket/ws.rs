@@ -63,6 +63,7 @@ impl Default for Ws {
 
 impl Protocol for Ws {
     const NAME: &'static str = "ws";
+    const HAS_PIECES: bool = false;
     type Incoming<'a> = Data<'a>;
     type Outgoing<'a> = Payload<'a>;
 
@@ -128,7 +129,8 @@ impl Protocol for Ws {
         }
     }
 
-    /// An end without a close frame is 1006, and no violation; before the handshake is complete it is a failed opening.
+    /// An end without a close frame is 1006, and no violation; before the handshake is complete it
+    /// is a failed opening.
     fn on_eof<'a>(
         &mut self,
         _rest: &'a mut [u8],
