@@ -28,7 +28,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
             if !self.make_room(lp, limit) {
                 return Sent::Dropped;
             }
-            return self.send(lp, message);
+            return self.append(lp, limit, |protocol, out, cx| protocol.encode(message, out, cx));
         }
         let before = out.bytes.len();
         let mut pad = Pad::default();
@@ -131,7 +131,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
 
     /// Whether a message may be taken. Judged after a write was tried.
     fn make_room(self: &Rc<Self>, lp: &Rc<Loop>, limit: usize) -> bool {
-        if self.core.send_buffer_len() < limit {
+        if self.core.counted() < limit {
             return true;
         }
         if !self.core.has(flag::BLOCKED) {
@@ -141,7 +141,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         if self.core.stage() != Stage::Open {
             return false;
         }
-        if self.core.send_buffer_len() < limit {
+        if self.core.counted() < limit {
             return true;
         }
         self.core.dropped_full(lp);
@@ -150,7 +150,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
 
     /// The buffer has reached its limit: told once, until it has been empty again.
     fn note_full(&self, lp: &Loop, limit: usize) {
-        if self.core.stage() != Stage::Open || self.core.send_buffer_len() < limit {
+        if self.core.stage() != Stage::Open || self.core.counted() < limit {
             return;
         }
         if self.core.has(flag::BACKPRESSURE) {
@@ -257,7 +257,9 @@ impl<P: Protocol, R: Role> Slot<P, R> {
     /// Nothing waits any more. True: something new was appended.
     fn all_left(self: &Rc<Self>, lp: &Rc<Loop>) -> bool {
         let core = &self.core;
-        if core.take(flag::FULL) {
+        // What waits for the next session drains with that one.
+        if core.has(flag::FULL) && core.send_buffer_len() == core.unsent() {
+            core.clear(flag::FULL);
             core.queue(lp, flag::ON_DRAINED);
         }
         let more = core.take(flag::ANSWERS) && core.append_pong(lp);
@@ -280,14 +282,15 @@ impl<P: Protocol, R: Role> Slot<P, R> {
     }
 
     fn some_left(self: &Rc<Self>, lp: &Rc<Loop>) {
-        if self.core.take(flag::ANSWERS) {
+        // Those that wait are counted until all have left.
+        if self.core.has(flag::ANSWERS) {
             self.core.append_pong(lp);
         }
         if self.core.has(flag::CHOKED) {
             let settings = self.core.settings();
             let waiting = self.core.peek_rare(|rare| rare.answers_waiting).unwrap_or(0);
-            if waiting <= settings.limits().waiting_answers_bytes
-                && self.core.send_buffer_len() <= settings.limits().send_buffer_bytes / 2
+            if waiting < settings.limits().waiting_answers_bytes
+                && self.core.counted() <= settings.limits().send_buffer_bytes / 2
             {
                 self.unchoke(lp);
             }
@@ -340,13 +343,12 @@ impl Core {
     fn append_pong(&self, lp: &Loop) -> bool {
         let pong = {
             let mut state = self.state.borrow_mut();
-            match state.rare.as_deref_mut() {
-                Some(rare) => {
-                    rare.answers_waiting = 0;
-                    std::mem::take(&mut rare.pong)
-                }
-                None => return false,
-            }
+            let Some(rare) = state.rare.as_deref_mut() else { return false };
+            rare.answers_waiting = match self.has(flag::BLOCKED) {
+                true => rare.answers_waiting + rare.pong.len(),
+                false => 0,
+            };
+            std::mem::take(&mut rare.pong)
         };
         if pong.is_empty() {
             return false;
@@ -362,6 +364,10 @@ impl Core {
             rare.ahead_messages = 0;
             std::mem::take(&mut rare.ahead)
         });
+        if ahead.len() >= self.settings().limits().send_buffer_bytes {
+            // The end of the session before has cleared it.
+            self.set(flag::FULL);
+        }
         self.with_out(lp, |out| out.bytes.extend_from_slice(&ahead));
         self.mark_dirty(lp);
     }
