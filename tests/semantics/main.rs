@@ -2,6 +2,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod answers;
+mod backpressure;
 mod bad_luck;
 mod callbacks;
 mod closing;

@@ -9,7 +9,7 @@ use workerman::prelude::*;
 use workerman::{Connection, Dial, Role, Serve};
 
 /// What a peer with small buffers lets wait at its end.
-const SMALL: usize = 8 << 10;
+const SMALL: usize = 512 << 10;
 
 /// Starts the loop's workers; where this one listens.
 pub(crate) fn listening<P: Serve>(worker: Worker<P>) -> SocketAddr {
@@ -124,6 +124,28 @@ pub(crate) fn fill(mut send: impl FnMut() -> Sent) -> usize {
         }
     }
     unreachable!()
+}
+
+/// Sends until at least so many bytes wait and none of them moves any more. How many sends that
+/// were.
+pub(crate) fn stuff<P: Protocol, R: Role>(
+    con: Connection<P, R>,
+    least: usize,
+    send: impl Fn() -> Sent,
+) -> usize {
+    let mut sends = 0;
+    loop {
+        while con.send_buffer_len() < least {
+            assert_ne!(send(), Sent::Dropped);
+            sends += 1;
+        }
+        let before = con.send_buffer_len();
+        // Longer than an acknowledgement may be delayed.
+        turn_for(Duration::from_millis(60));
+        if con.send_buffer_len() == before {
+            return sends;
+        }
+    }
 }
 
 /// Closes so that the other end sees a reset.

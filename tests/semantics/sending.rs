@@ -206,8 +206,8 @@ fn a_thousand_drops_are_one_report_a_turn() {
     let con = client::<Tcp>("tcp", addr);
     let seen = Transcript::new();
     let _peer = dialed(con, &listener);
+    stuff(con, 10 << 10, || con.send(vec![b'.'; 512 << 10]));
     con.set_max_send_buffer_size(1);
-    fill(|| con.send([b'.'; 256 << 10]));
     let t = seen.clone();
     con.on_error(move |_, code, failure| {
         assert!(failure.to_string().starts_with("send buffer full and drop package"));
@@ -241,8 +241,8 @@ fn a_drop_inside_on_error_is_not_reported_in_that_turn() {
     let con = client::<Tcp>("tcp", addr);
     let seen = Transcript::new();
     let _peer = dialed(con, &listener);
+    stuff(con, 10 << 10, || con.send(vec![b'.'; 512 << 10]));
     con.set_max_send_buffer_size(1);
-    fill(|| con.send([b'.'; 256 << 10]));
     let t = seen.clone();
     con.on_error(move |con, _, failure| {
         t.note(failure.dropped());
