@@ -15,7 +15,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
     pub(crate) fn begin_close(self: &Rc<Self>, lp: &Rc<Loop>, farewell: Farewell) {
         let core = &self.core;
         if core.take(flag::AGAIN) {
-            core.drop_ahead();
+            self.drop_ahead();
         }
         match core.stage() {
             Stage::Initial | Stage::Waiting => self.end_handle(lp),
@@ -114,7 +114,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         };
         let mut failure =
             Failure::new(kind, phase, violation.to_string()).with_response(notes.refusal);
-        failure.dropped = core.drop_ahead();
+        failure.dropped = self.drop_ahead();
         self.enter_closing(lp, Stage::Flushing);
         core.queue_failure(lp, code, failure);
     }
@@ -122,7 +122,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
     /// Goes on with closing: after a write, after the peer's end.
     pub(crate) fn advance(self: &Rc<Self>, lp: &Rc<Loop>) {
         let core = &self.core;
-        let empty = core.send_buffer_len() == 0 && !core.has(flag::BLOCKED);
+        let empty = core.unsent() == 0 && !core.has(flag::BLOCKED);
         if !empty {
             return;
         }
@@ -194,7 +194,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
     pub(crate) fn destroy(self: &Rc<Self>, lp: &Rc<Loop>) {
         let core = &self.core;
         if core.take(flag::AGAIN) {
-            core.drop_ahead();
+            self.drop_ahead();
         }
         match core.stage() {
             Stage::Initial | Stage::Waiting => self.end_handle(lp),
@@ -210,7 +210,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
             return;
         }
         if !core.has(flag::AGAIN) {
-            core.drop_ahead();
+            self.drop_ahead();
         }
         core.drop_socket(lp);
         // A violation whose end came with it has not been told yet: `on_error` comes first, and
@@ -226,8 +226,21 @@ impl<P: Protocol, R: Role> Slot<P, R> {
     /// `close()` outside a session: nothing is delivered.
     fn end_handle(self: &Rc<Self>, lp: &Rc<Loop>) {
         self.core.set_stage(Stage::Gone);
-        self.core.drop_ahead();
+        self.drop_ahead();
         self.free(lp);
+    }
+
+    /// What was sent ahead goes, and with it the protocol value that has encoded it. How many
+    /// messages that were.
+    fn drop_ahead(&self) -> u64 {
+        self.drop_next();
+        self.core.drop_ahead()
+    }
+
+    /// The session that it was made for will not be.
+    pub(crate) fn drop_next(&self) {
+        let next = self.client.as_ref().and_then(|client| client.next.take());
+        drop(next);
     }
 
     // ------------------------------------------------------------------ after on_close
@@ -366,7 +379,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
 impl Core {
     /// Up to here the queue holds what the program sent; behind it comes a farewell.
     fn note_program_bytes(&self) {
-        let mark = self.bytes_written.get() + self.send_buffer_len() as u64;
+        let mark = self.bytes_written.get() + self.unsent() as u64;
         self.with_rare(|rare| {
             rare.program_bytes = rare.program_bytes.max(mark);
         });

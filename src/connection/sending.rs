@@ -100,15 +100,15 @@ impl<P: Protocol, R: Role> Slot<P, R> {
                 let written = self.core.write_lent(lp, &lent);
                 self.judge_write(lp, written);
                 // What the socket did not take may have filled the buffer.
-                let unsent = self.core.send_buffer_len();
+                let unsent = self.core.unsent();
                 self.appended(lp, unsent, limit)
             }
             Encoded::NoRoom { message, limit } => {
-                if self.make_room(lp, limit) {
-                    self.send(lp, message)
-                } else {
-                    Sent::Dropped
+                if !self.make_room(lp, limit) {
+                    return Sent::Dropped;
                 }
+                // Answers of the protocol's own may fill the buffer: they do not count.
+                self.append(lp, limit, |protocol, out, cx| protocol.encode(message, out, cx))
             }
             Encoded::Wrong(violation) => self.unencodable(lp, violation),
         }
@@ -189,7 +189,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
 
     /// Whether a message may be taken. Judged after a write was tried.
     fn make_room(self: &Rc<Self>, lp: &Rc<Loop>, limit: usize) -> bool {
-        if self.core.send_buffer_len() < limit {
+        if self.core.counted() < limit {
             return true;
         }
         if !self.core.has(flag::BLOCKED) {
@@ -199,7 +199,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         if self.core.stage() != Stage::Open {
             return false;
         }
-        if self.core.send_buffer_len() < limit {
+        if self.core.counted() < limit {
             return true;
         }
         self.core.dropped_full(lp);
@@ -208,7 +208,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
 
     /// The buffer has reached its limit: told once, until it has been empty again.
     fn note_full(&self, lp: &Loop, limit: usize) {
-        if self.core.stage() != Stage::Open || self.core.send_buffer_len() < limit {
+        if self.core.stage() != Stage::Open || self.core.counted() < limit {
             return;
         }
         if self.core.has(flag::BACKPRESSURE) {
@@ -324,7 +324,9 @@ impl<P: Protocol, R: Role> Slot<P, R> {
     /// Nothing waits any more. True: something new was appended.
     fn all_left(self: &Rc<Self>, lp: &Rc<Loop>) -> bool {
         let core = &self.core;
-        if core.take(flag::FULL) {
+        // What waits for the next session drains with that one.
+        if core.has(flag::FULL) && core.send_buffer_len() == core.unsent() {
+            core.clear(flag::FULL);
             core.queue(lp, flag::ON_DRAINED);
         }
         let more = core.take(flag::ANSWERS) && core.append_pong(lp);
@@ -347,14 +349,15 @@ impl<P: Protocol, R: Role> Slot<P, R> {
     }
 
     fn some_left(self: &Rc<Self>, lp: &Rc<Loop>) {
-        if self.core.take(flag::ANSWERS) {
+        // Those that wait are counted until all have left.
+        if self.core.has(flag::ANSWERS) {
             self.core.append_pong(lp);
         }
         if self.core.has(flag::CHOKED) {
             let settings = self.core.settings();
             let waiting = self.core.peek_rare(|rare| rare.answers_waiting).unwrap_or(0);
-            if waiting <= settings.limits().waiting_answers_bytes
-                && self.core.send_buffer_len() <= settings.limits().send_buffer_bytes / 2
+            if waiting < settings.limits().waiting_answers_bytes
+                && self.core.counted() <= settings.limits().send_buffer_bytes / 2
             {
                 self.unchoke(lp);
             }
@@ -407,13 +410,12 @@ impl Core {
     fn append_pong(&self, lp: &Loop) -> bool {
         let pong = {
             let mut state = self.state.borrow_mut();
-            match state.rare.as_deref_mut() {
-                Some(rare) => {
-                    rare.answers_waiting = 0;
-                    std::mem::take(&mut rare.pong)
-                }
-                None => return false,
-            }
+            let Some(rare) = state.rare.as_deref_mut() else { return false };
+            rare.answers_waiting = match self.has(flag::BLOCKED) {
+                true => rare.answers_waiting + rare.pong.len(),
+                false => 0,
+            };
+            std::mem::take(&mut rare.pong)
         };
         if pong.is_empty() {
             return false;
@@ -435,6 +437,10 @@ impl Core {
             rare.ahead_messages = 0;
             std::mem::take(&mut rare.ahead)
         });
+        if ahead.len() >= self.settings().limits().send_buffer_bytes {
+            // The end of the session before has cleared it.
+            self.set(flag::FULL);
+        }
         self.with_out(lp, |out| out.bytes.extend_from_slice(&ahead));
         self.mark_dirty(lp);
     }

@@ -391,7 +391,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
                 let failure = Failure::new(FailureKind::Tls, Phase::Session, e.to_string());
                 core.fail(lp, ErrorCode::SessionFail, failure.with_io(e));
             }
-            _ if core.send_buffer_len() > 0 => {
+            _ if core.unsent() > 0 => {
                 core.fail(lp, ErrorCode::SendFail, super::failure::write_failed(e));
             }
             _ => self.end(lp),

@@ -220,6 +220,10 @@ impl<P: Protocol, R: Role> Slot<P, R> {
     }
 
     fn deliver_failures(self: &Rc<Self>, lp: &Rc<Loop>) {
+        if self.core.stage() == Stage::Failing && !self.core.has(flag::AGAIN) {
+            // What was queued for it is gone already.
+            self.drop_next();
+        }
         if let Some(drops) = self.core.take_drops(lp) {
             self.on_error(lp, ErrorCode::SendFail, &drops);
             self.core.report_drops(lp);

@@ -3,6 +3,8 @@
 mod support;
 
 mod accepted;
+mod answers;
+mod backpressure;
 mod bad_luck;
 mod callbacks;
 mod closing;
@@ -10,6 +12,7 @@ mod handles;
 mod life;
 mod liveness;
 mod order;
+mod peers;
 mod running;
 mod sending;
 mod states;
