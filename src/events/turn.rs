@@ -115,9 +115,11 @@ impl Loop {
 
     fn fire(self: &Rc<Self>, key: TimerKey, now: Instant) {
         let mut wheel = self.wheel.borrow_mut();
-        let at = wheel.deadline(key).unwrap_or(now);
+        let at = wheel.deadline(key);
         match wheel.value(key) {
             None => {}
+            // A callback of this very turn has put it off.
+            Some(_) if at.is_none_or(|at| at > now) => {}
             Some(&Alarm::Endpoint(endpoint)) => {
                 drop(wheel);
                 if let Some(endpoint) = self.find(endpoint) {
@@ -130,7 +132,7 @@ impl Loop {
                 let (every, call) = (*every, call.clone());
                 let ended = match every {
                     Some(every) => {
-                        wheel.rearm(key, next_in_phase(at, every, now));
+                        wheel.rearm(key, next_in_phase(at.unwrap_or(now), every, now));
                         None
                     }
                     None => wheel.remove(key),
