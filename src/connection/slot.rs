@@ -387,6 +387,9 @@ impl<P: Protocol, R: Role> Endpoint for Slot<P, R> {
             core.clear(flag::LISTED);
             core.report_drops(lp);
             lp.after_callback();
+        } else if core.has(flag::LISTED) {
+            // The ready list asks it, for whatever this event says: one budget a turn, not two.
+            return;
         }
         match core.stage() {
             Stage::Dialing if core.peek_rare(|r| r.dial_asked_in) == Some(lp.turn_number()) => {
