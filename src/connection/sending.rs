@@ -51,13 +51,15 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         if encoded.is_err() {
             out.bytes.truncate(before);
         }
-        let unsent = out.unsent();
+        let mut unsent = out.unsent();
         self.core.state.borrow_mut().out = Some(out);
         match encoded {
             Ok(None) => {}
             Ok(Some(lent)) => {
                 let written = self.core.write_lent(lp, &lent);
                 self.judge_write(lp, written);
+                // What the socket did not take may have filled the buffer.
+                unsent = self.core.send_buffer_len();
             }
             Err(violation) => return self.unencodable(lp, violation),
         }
