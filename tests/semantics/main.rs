@@ -6,6 +6,7 @@ mod bad_luck;
 mod callbacks;
 mod closing;
 mod life;
+mod listening;
 mod liveness;
 mod order;
 mod running;
