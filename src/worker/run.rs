@@ -281,12 +281,16 @@ fn connections_left(lp: &Loop) -> usize {
 fn begin_graceful(lp: &Rc<Loop>, run: &Run) {
     let after = Limits::default().graceful;
     run.graceful_until.set(lp.now().checked_add(after));
+    unlisten_all(lp);
+    lp.set_stopping(true);
+}
+
+fn unlisten_all(lp: &Rc<Loop>) {
     for worker in registry::all() {
         if let Some(side) = worker.listens() {
             side.unlisten(lp);
         }
     }
-    lp.set_stopping(true);
 }
 
 /// `on_worker_stop` of each worker, listeners, then every connection.
@@ -326,6 +330,9 @@ fn stop_worker(lp: &Rc<Loop>, worker: &Rc<dyn AnyWorker>) {
 /// the next run.
 fn end(lp: &Rc<Loop>) {
     lp.on_stop(None);
+    // A listening socket and its worker hold one another: a run that did not stop in order has not
+    // parted them.
+    unlisten_all(lp);
     lp.clear();
     lp.inbox().close();
     lp.take_stop();
