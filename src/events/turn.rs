@@ -13,10 +13,13 @@ impl Loop {
         self.prepare()?;
         self.turn_number.set(self.turn_number.get().wrapping_add(1));
         self.deliveries.set(0);
+        let was_stopping = self.is_stopping();
         self.deliver_queued();
         self.flush_dirty();
         let again = mem::take(&mut *self.ready.borrow_mut());
-        let busy = !again.is_empty() || self.has_queued() || self.inbox.has_mail();
+        // A stop that was remembered has begun right now: there may be nothing to wait for.
+        let stops = self.is_stopping() && !was_stopping;
+        let busy = stops || !again.is_empty() || self.has_queued() || self.inbox.has_mail();
         let wait = if busy { Some(Duration::ZERO) } else { self.wait_for(at_most) };
         let Some(mut poller) = self.poller.take() else {
             return Err(io::Error::other("the poll is in use"));

@@ -237,8 +237,6 @@ fn step(lp: &Rc<Loop>, run: &Run, at_most: Option<Duration>) -> Result<bool> {
         }
         None => at_most,
     };
-    // A stop that was asked for before the start was remembered.
-    lp.after_callback();
     if let Err(e) = lp.turn(wait) {
         end(lp);
         return Err(Error::io("waiting for events", e).into());
