@@ -351,7 +351,11 @@ fn text_after_close_and_destroy_comes_before_what_on_close_prints() {
         let (mut peer, con) = peer_of(worker, addr);
         let s = seen.clone();
         con.on_message(move |con, _| {
-            if destroys { con.destroy() } else { con.close() }
+            if destroys {
+                con.destroy()
+            } else {
+                con.close()
+            }
             s.note(format!("text {i} {}", con.status()));
         });
         let s = seen.clone();
