@@ -6,6 +6,7 @@ use crate::events::{Ending, Loop, panic_text, with_loop};
 use crate::{Error, Interval, Limits, Result};
 use std::any::Any;
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
@@ -48,7 +49,7 @@ struct Run {
     graceful_until: Cell<Option<Instant>>,
     destroyed: Cell<bool>,
     /// Whose `on_worker_start` has returned.
-    started: RefCell<Vec<Rc<dyn AnyWorker>>>,
+    started: RefCell<VecDeque<Rc<dyn AnyWorker>>>,
 }
 
 thread_local! {
@@ -58,7 +59,7 @@ thread_local! {
             destroy_at: Cell::new(None),
             graceful_until: Cell::new(None),
             destroyed: Cell::new(false),
-            started: RefCell::new(Vec::new()),
+            started: RefCell::new(VecDeque::new()),
         }
     };
 }
@@ -152,8 +153,7 @@ fn guarded<T>(lp: &Rc<Loop>, f: impl FnOnce() -> Result<T>) -> Result<T> {
 fn end_by_panic(lp: &Rc<Loop>, panic: &(dyn Any + Send)) {
     log::error!("the run ends: a callback panicked: {}", panic_text(panic));
     lp.recover_from_panic();
-    let started = RUN.try_with(|run| run.started.take()).unwrap_or_default();
-    for worker in started {
+    while let Some(worker) = next_started() {
         match catch_unwind(AssertUnwindSafe(|| worker.call_stop(lp))) {
             Ok(Ok(())) => {}
             Ok(Err(e)) => log::error!("on_worker_stop of {:?} failed: {e}", worker.name()),
@@ -182,9 +182,7 @@ fn start(lp: &Rc<Loop>, run: &Run, signals: bool) -> Result {
             Ok(())
         }
         Err(e) => {
-            for worker in run.started.take() {
-                stop_worker(lp, &worker);
-            }
+            stop_workers(lp);
             end(lp);
             Err(e)
         }
@@ -211,7 +209,7 @@ fn begin(lp: &Rc<Loop>, run: &Run, signals: bool) -> Result {
             log::info!("worker {:?} listens on {}", worker.name(), side.address());
             side.accept(lp);
         }
-        run.started.borrow_mut().push(worker);
+        run.started.borrow_mut().push_back(worker);
     }
     Ok(())
 }
@@ -304,10 +302,7 @@ fn stop_now(lp: &Rc<Loop>) {
     if stopping != Ok(false) {
         return;
     }
-    let started = RUN.try_with(|run| run.started.take()).unwrap_or_default();
-    for worker in started {
-        stop_worker(lp, &worker);
-    }
+    stop_workers(lp);
     lp.silence_program_timers(true);
     lp.set_stopping(true);
     for key in lp.keys() {
@@ -318,10 +313,18 @@ fn stop_now(lp: &Rc<Loop>) {
     }
 }
 
-fn stop_worker(lp: &Rc<Loop>, worker: &Rc<dyn AnyWorker>) {
-    if let Err(e) = worker.call_stop(lp) {
-        log::error!("on_worker_stop of {:?} failed: {e}", worker.name());
+/// One by one off the list: where one panics, the others are still there to be stopped.
+fn stop_workers(lp: &Rc<Loop>) {
+    while let Some(worker) = next_started() {
+        if let Err(e) = worker.call_stop(lp) {
+            log::error!("on_worker_stop of {:?} failed: {e}", worker.name());
+        }
     }
+}
+
+fn next_started() -> Option<Rc<dyn AnyWorker>> {
+    let next = RUN.try_with(|run| run.started.borrow_mut().pop_front());
+    next.ok().flatten()
 }
 
 /// Everything registered ends, and its handles are stale; what is registered afterwards belongs to
