@@ -48,6 +48,8 @@ struct Run {
     /// Graceful: connections end by themselves until then.
     graceful_until: Cell<Option<Instant>>,
     destroyed: Cell<bool>,
+    /// A part of the run is on the stack: neither callbacks nor destructors may begin another.
+    inside: Cell<bool>,
     /// Whose `on_worker_start` has returned.
     started: RefCell<VecDeque<Rc<dyn AnyWorker>>>,
 }
@@ -59,6 +61,7 @@ thread_local! {
             destroy_at: Cell::new(None),
             graceful_until: Cell::new(None),
             destroyed: Cell::new(false),
+            inside: Cell::new(false),
             started: RefCell::new(VecDeque::new()),
         }
     };
@@ -82,7 +85,7 @@ fn with_run<T>(f: impl FnOnce(&Rc<Loop>, &Run) -> T) -> Result<T> {
 
 pub(super) fn run_all() -> Result {
     with_run(|lp, run| {
-        if lp.calling() {
+        if lp.calling() || run.inside.get() {
             return Err(in_a_callback("run_all").into());
         }
         if status() != RunStatus::Initial {
@@ -107,7 +110,7 @@ pub(super) fn run_all() -> Result {
 
 pub(super) fn turn(at_most: Interval) -> Result<bool> {
     with_run(|lp, run| {
-        if lp.calling() {
+        if lp.calling() || run.inside.get() {
             return Err(in_a_callback("turn").into());
         }
         if status() == RunStatus::Initial {
@@ -141,13 +144,14 @@ pub(super) fn abandon() {
 
 /// The program's own panics pass through here: the run ends, then they go on in whoever runs it.
 fn guarded<T>(lp: &Rc<Loop>, f: impl FnOnce() -> Result<T>) -> Result<T> {
-    match catch_unwind(AssertUnwindSafe(f)) {
-        Ok(done) => done,
-        Err(panic) => {
-            end_by_panic(lp, &*panic);
-            resume_unwind(panic)
-        }
+    let set_inside = |on| RUN.try_with(|run| run.inside.set(on)).unwrap_or_default();
+    set_inside(true);
+    let done = catch_unwind(AssertUnwindSafe(f));
+    if let Err(panic) = &done {
+        end_by_panic(lp, &**panic);
     }
+    set_inside(false);
+    done.unwrap_or_else(|panic| resume_unwind(panic))
 }
 
 fn end_by_panic(lp: &Rc<Loop>, panic: &(dyn Any + Send)) {

@@ -9,6 +9,8 @@ mod life;
 mod listening;
 mod liveness;
 mod order;
+mod panics;
+mod re_entrancy;
 mod running;
 mod sending;
 mod states;
