@@ -219,13 +219,13 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         } else {
             let Some(client) = &self.client else { return Sent::Dropped };
             let Ok(mut next) = client.next.try_borrow_mut() else { return Sent::Dropped };
-            let taken = next.take();
-            drop(next);
-            let mut protocol = taken.unwrap_or_else(|| self.make(client));
+            // Borrowed meanwhile, as the session's own protocol would be: what `make` or `encode`
+            // sends to this connection is dropped.
+            let mut protocol = next.take().unwrap_or_else(|| self.make(client));
             let mut notes = Notes::default();
             let mut cx = Context { notes: &mut notes, scene: settings.scene(lp) };
             let encoded = encode(&mut protocol, &mut bytes, &mut cx);
-            client.next.replace(Some(protocol));
+            *next = Some(protocol);
             encoded
         };
         if let Err(violation) = encoded {
