@@ -313,7 +313,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
             owner.began(core.id, core.key);
         }
         if let Some(client) = &self.client {
-            let next = client.next.take().unwrap_or_else(|| self.make(client));
+            let next = self.next_of(client);
             let old = self.protocol.replace(Some(next));
             drop(old);
         }
@@ -344,6 +344,18 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         if let Some(theirs) = &callbacks.websocket {
             let (pings, pongs) = (theirs.ping.is_some(), theirs.pong.is_some());
             self.ask(lp, Farewell::Asked, |protocol, _| protocol.wants(pings, pongs));
+        }
+    }
+
+    /// The protocol of the session that begins. One that was made ahead of it is told again what
+    /// its address says: headers may have been set since.
+    fn next_of(&self, client: &ClientSide<P>) -> P {
+        match client.next.take() {
+            Some(mut next) => {
+                (client.address)(&mut next, &self.core);
+                next
+            }
+            None => self.make(client),
         }
     }
 
