@@ -10,6 +10,7 @@ mod listening;
 mod liveness;
 mod order;
 mod panics;
+mod protocols;
 mod re_entrancy;
 mod running;
 mod sending;
