@@ -136,8 +136,8 @@ pub(crate) mod flag {
     pub(crate) const JUDGE: u32 = 1 << 21;
     /// Another protocol has taken the socket over.
     pub(crate) const UPGRADED: u32 = 1 << 22;
-    /// Both close frames have been exchanged.
-    pub(crate) const BOTH_FAREWELLS: u32 = 1 << 23;
+    /// It is to dial because of a reconnect, which may be taken back until the dial begins.
+    pub(crate) const RECALLABLE: u32 = 1 << 23;
     /// Answers of the protocol's own wait in `Rare`, or are counted there.
     pub(crate) const ANSWERS: u32 = 1 << 30;
 
@@ -153,8 +153,6 @@ pub(crate) mod flag {
     pub(crate) const EVENTS: u32 = ON_FULL | ON_FAILED | ON_DRAINED | ON_END | ON_CLOSED;
     /// On the loop's queue.
     pub(crate) const QUEUED: u32 = 1 << 29;
-    /// It is to dial because of a reconnect, which may be taken back until the dial begins.
-    pub(crate) const RECALLABLE: u32 = 1 << 31;
 }
 
 /// What is shared: by all connections of a worker, or owned by one client.
@@ -394,8 +392,8 @@ impl Core {
         }
     }
 
-    /// Reads into `buffer`, and says whether the socket was emptied. Where there is no socket, or it
-    /// works already, it would block.
+    /// Reads into `buffer`, and says whether the socket was emptied. Where there is no socket, or
+    /// it works already, it would block.
     #[inline(always)]
     pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<(usize, bool)> {
         if let Some(bare) = self.state.borrow_mut().stream.as_mut().filter(|s| !s.is_tls()) {
@@ -562,6 +560,17 @@ impl Core {
             (state.out.take(), state.settings.clone())
         };
         (out.unwrap_or_else(|| lp.pool.borrow_mut().take()), settings)
+    }
+
+    /// Puts the out-buffer back, unless the session has ended meanwhile: nothing queued for one
+    /// session reaches the next.
+    #[inline]
+    pub(crate) fn put_out(&self, lp: &Loop, out: Box<Buffer>) {
+        if self.stage() < Stage::Failing {
+            self.state.borrow_mut().out = Some(out);
+        } else {
+            lp.pool.borrow_mut().put(out);
+        }
     }
 
     #[inline]
