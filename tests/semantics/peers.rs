@@ -29,10 +29,7 @@ pub(crate) fn small_connect(addr: SocketAddr) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     socket.set_recv_buffer_size(SMALL).expect("a small buffer");
     socket.connect(&addr.into()).expect("somebody listens");
-    let stream = TcpStream::from(socket);
-    stream.set_read_timeout(Some(PATIENCE)).expect("a deadline");
-    stream.set_write_timeout(Some(PATIENCE)).expect("a deadline");
-    stream
+    with_deadline(TcpStream::from(socket))
 }
 
 /// A client of the library's for this listener.
