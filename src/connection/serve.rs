@@ -359,7 +359,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
     fn receive_failed(self: &Rc<Self>, lp: &Rc<Loop>, e: io::Error) {
         let core = &self.core;
         if core.stage() != Stage::Open {
-            self.end(lp);
+            self.lost_in_closing(lp, super::failure::write_failed(e));
             return;
         }
         if core.has(flag::HELD) {
