@@ -127,10 +127,12 @@ impl<P: Protocol, R: Role> Slot<P, R> {
             return;
         }
         match core.stage() {
+            Stage::Open if core.has(flag::HELD) => {}
             Stage::Open if core.has(flag::SHUT) => match core.shutdown_write() {
                 Ok(true) => {
                     core.clear(flag::SHUT);
                     core.set(flag::SHUT_DONE);
+                    self.both_ended(lp);
                 }
                 Ok(false) => {}
                 Err(e) => self.flush_failed(lp, e),
@@ -157,6 +159,14 @@ impl<P: Protocol, R: Role> Slot<P, R> {
                 Err(_) => self.end(lp),
             },
             _ => {}
+        }
+    }
+
+    /// Half-open, and both directions have ended: nothing can come or go any more.
+    pub(crate) fn both_ended(self: &Rc<Self>, lp: &Rc<Loop>) {
+        let core = &self.core;
+        if core.stage() == Stage::Open && core.has(flag::EOF) && core.has(flag::SHUT_DONE) {
+            self.end(lp);
         }
     }
 
@@ -203,6 +213,12 @@ impl<P: Protocol, R: Role> Slot<P, R> {
             self.drop_ahead();
         }
         core.drop_socket(lp);
+        // A violation whose end came with it has not been told yet: `on_error` comes first, and
+        // finds a connection that is closing, so that what it asks for follows `on_close`.
+        if core.has_failure() {
+            core.set_stage(Stage::Failing);
+            return;
+        }
         core.set_stage(Stage::Ended);
         core.queue(lp, flag::ON_CLOSED);
     }
@@ -260,9 +276,13 @@ impl<P: Protocol, R: Role> Slot<P, R> {
             return;
         }
         core.clear(flag::KEEP);
+        if self.client.is_none() {
+            self.cannot_dial(lp);
+            return;
+        }
         match core.stage() {
-            Stage::Initial | Stage::Waiting => self.schedule(lp, after),
-            Stage::Ended => self.schedule(lp, after),
+            Stage::Initial | Stage::Waiting | Stage::Ended => self.schedule(lp, after),
+            Stage::Dialing if core.has(flag::RECALLABLE) => self.schedule(lp, after),
             // The opening failed before `on_connect`: Workerman then has no `on_close`.
             Stage::Failing if !core.has(flag::OPENED) => {
                 core.forget_session();
@@ -280,11 +300,22 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         }
     }
 
+    /// An upgraded client: there is no recipe for its protocol.
+    #[cold]
+    fn cannot_dial(self: &Rc<Self>, lp: &Rc<Loop>) {
+        log::warn!(
+            "{:?}: a client that was upgraded cannot connect again, and its handle ends: make a \
+             new one",
+            self.handle()
+        );
+        self.begin_close(lp, Farewell::Asked);
+    }
+
     fn schedule(&self, lp: &Loop, after: Duration) {
         let core = &self.core;
         core.clear(flag::AGAIN | flag::KEEP);
         if after.is_zero() {
-            self.dial_soon(lp);
+            self.redial_soon(lp);
             return;
         }
         core.set_stage(Stage::Waiting);
@@ -293,25 +324,34 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         lp.set_alarm(&core.alarm, core.key, at);
     }
 
+    /// The reconnect is due.
+    pub(crate) fn redial_soon(&self, lp: &Loop) {
+        self.dial_soon(lp);
+        self.core.set(flag::RECALLABLE);
+    }
+
     /// Dials in the next turn, never in this one.
-    pub(crate) fn dial_soon(&self, lp: &Loop) {
+    fn dial_soon(&self, lp: &Loop) {
         lp.set_alarm(&self.core.alarm, self.core.key, None);
+        self.core.clear(flag::AGAIN | flag::KEEP | flag::RECALLABLE);
         self.core.set_stage(Stage::Dialing);
         self.core.with_rare(|rare| rare.dial_asked_in = lp.turn_number());
         self.core.list_again(lp);
     }
 
     /// `connect()`.
-    pub(crate) fn connect(&self, lp: &Loop) {
+    pub(crate) fn connect(self: &Rc<Self>, lp: &Rc<Loop>) {
         let core = &self.core;
         if lp.is_stopping() {
             return;
         }
         match core.stage() {
-            Stage::Initial | Stage::Waiting | Stage::Ended => self.schedule(lp, Duration::ZERO),
+            Stage::Open => {}
+            _ if self.client.is_none() => self.cannot_dial(lp),
+            Stage::Initial | Stage::Waiting | Stage::Ended => self.dial_soon(lp),
             Stage::Failing if !core.has(flag::OPENED) => {
                 core.forget_session();
-                self.schedule(lp, Duration::ZERO);
+                self.dial_soon(lp);
             }
             Stage::Failing | Stage::Farewell | Stage::Flushing | Stage::Lingering => {
                 core.set(flag::AGAIN);
@@ -329,6 +369,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
                 lp.set_alarm(&core.alarm, core.key, None);
                 core.set_stage(Stage::Initial);
             }
+            Stage::Dialing if core.has(flag::RECALLABLE) => core.set_stage(Stage::Initial),
             _ if core.take(flag::AGAIN) => core.set(flag::KEEP),
             _ => {}
         }
@@ -357,6 +398,7 @@ impl Core {
         self.clear(
             flag::OPENED | flag::BOTH_FAREWELLS | flag::EOF | flag::WATCH_INPUT | flag::PAUSED,
         );
+        self.watch_idle();
         let mut state = self.state.borrow_mut();
         if let Some(rare) = state.rare.as_deref_mut() {
             rare.heartbeat = None;
@@ -368,6 +410,13 @@ impl Core {
             rare.program_bytes = 0;
             rare.answers_waiting = 0;
             rare.pong = Vec::new();
+        }
+    }
+
+    /// An idle limit is judged by when the last byte came.
+    pub(crate) fn watch_idle(&self) {
+        if self.settings().limits().idle != Duration::MAX {
+            self.set(flag::WATCH_INPUT);
         }
     }
 

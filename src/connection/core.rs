@@ -141,6 +141,9 @@ pub(crate) mod flag {
     /// Answers of the protocol's own wait in `Rare`, or are counted there.
     pub(crate) const ANSWERS: u32 = 1 << 30;
 
+    /// Its stage is another than `Open`: one look at the flags tells all that is unusual.
+    pub(crate) const NOT_OPEN: u32 = 1 << 31;
+
     /// Events to deliver, in their order.
     pub(crate) const ON_FULL: u32 = 1 << 24;
     pub(crate) const ON_FAILED: u32 = 1 << 25;
@@ -150,6 +153,8 @@ pub(crate) mod flag {
     pub(crate) const EVENTS: u32 = ON_FULL | ON_FAILED | ON_DRAINED | ON_END | ON_CLOSED;
     /// On the loop's queue.
     pub(crate) const QUEUED: u32 = 1 << 29;
+    /// It is to dial because of a reconnect, which may be taken back until the dial begins.
+    pub(crate) const RECALLABLE: u32 = 1 << 31;
 }
 
 /// What is shared: by all connections of a worker, or owned by one client.
@@ -266,6 +271,7 @@ pub(crate) struct Core {
 
 impl Core {
     pub(crate) fn new(key: Key, id: u64, flags: u32, stage: Stage, settings: Rc<Settings>) -> Core {
+        let not_open = if stage == Stage::Open { 0 } else { flag::NOT_OPEN };
         let state = State { stream: None, out: None, rest: None, rare: None, settings };
         Core {
             key,
@@ -275,7 +281,7 @@ impl Core {
             opened: Cell::new(0),
             remote_v4: Cell::new(0),
             alarm: Cell::new(TimerKey::NONE),
-            flags: Cell::new(flags),
+            flags: Cell::new(flags | not_open),
             stage: Cell::new(stage),
             state: RefCell::new(state),
         }
@@ -288,6 +294,10 @@ impl Core {
 
     pub(crate) fn set_stage(&self, stage: Stage) {
         self.stage.set(stage);
+        match stage {
+            Stage::Open => self.clear(flag::NOT_OPEN),
+            _ => self.set(flag::NOT_OPEN),
+        }
     }
 
     #[inline(always)]
@@ -384,8 +394,58 @@ impl Core {
         }
     }
 
+    /// Reads into `buffer`, and says whether the socket was emptied. Where there is no socket, or it
+    /// works already, it would block.
+    #[inline(always)]
+    pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<(usize, bool)> {
+        if let Some(bare) = self.state.borrow_mut().stream.as_mut().filter(|s| !s.is_tls()) {
+            let n = bare.read(buffer)?;
+            return Ok((n, n < buffer.len()));
+        }
+        self.read_apart(buffer)
+    }
+
+    /// The same for TLS.
+    #[inline(never)]
+    fn read_apart(&self, buffer: &mut [u8]) -> io::Result<(usize, bool)> {
+        let Some(mut stream) = self.take_stream() else {
+            return Err(io::ErrorKind::WouldBlock.into());
+        };
+        let read = stream.read(buffer);
+        let drained = stream.drained() && !stream.has_unread();
+        self.put_stream(stream);
+        Ok((read?, drained))
+    }
+
     /// Writes what is queued until it has left or the socket is full.
+    #[inline(always)]
     pub(crate) fn write_out(&self, lp: &Loop) -> Written {
+        // Nearly always: a bare socket takes all of it at once, and nobody else runs meanwhile.
+        let mut state = self.state.borrow_mut();
+        let now = &mut *state;
+        if let (Some(stream), Some(out)) = (&mut now.stream, &mut now.out)
+            && !stream.is_tls()
+            && !self.has(flag::BLOCKED)
+            && let Ok(n) = stream.write(&out.bytes[out.start..])
+        {
+            out.start += n;
+            self.bytes_written.set(self.bytes_written.get() + n as u64);
+            if out.unsent() == 0 {
+                let out = now.out.take();
+                drop(state);
+                if let Some(out) = out {
+                    lp.pool.borrow_mut().put(out);
+                }
+                return Written::All;
+            }
+        }
+        drop(state);
+        self.write_more(lp)
+    }
+
+    /// The same for whatever needs more than one write, or TLS.
+    #[inline(never)]
+    fn write_more(&self, lp: &Loop) -> Written {
         let (stream, out) = {
             let mut state = self.state.borrow_mut();
             (state.stream.take(), state.out.take())
@@ -492,6 +552,16 @@ impl Core {
         self.put_stream(stream);
         self.after_write(lp, out, &written);
         written
+    }
+
+    /// The out-buffer and the settings, in one look.
+    #[inline(always)]
+    pub(crate) fn take_out_with_settings(&self, lp: &Loop) -> (Box<Buffer>, Rc<Settings>) {
+        let (out, settings) = {
+            let mut state = self.state.borrow_mut();
+            (state.out.take(), state.settings.clone())
+        };
+        (out.unwrap_or_else(|| lp.pool.borrow_mut().take()), settings)
     }
 
     #[inline]

@@ -45,8 +45,8 @@ impl Core {
         let keep = match (armed, earliest) {
             (Some(armed), Some(at)) => armed <= at,
             (None, None) => true,
-            (Some(_), None) => true,
-            (None, Some(_)) => false,
+            // None at all is taken back: a wheel with nothing in it needs no clock.
+            _ => false,
         };
         if !keep {
             lp.set_alarm(&self.alarm, self.key, earliest);
@@ -67,6 +67,8 @@ impl Core {
         let limits = settings.limits();
         let opened = lp.at_ms(self.opened.get());
         match self.stage() {
+            // Its time begins with the attempt, in the next turn.
+            Stage::Dialing => {}
             stage if stage.is_opening() => {
                 add(self.opening_began(lp).checked_add(limits.opening), Due::Opening);
                 add(self.dial_next_at(), Due::NextAddress);
@@ -114,11 +116,12 @@ impl Core {
         if let (Some(rest), true) = (&state.rest, reading && !self.has(flag::HELD)) {
             add(lp.at_ms(rest.moved_at).checked_add(limits.partial_package), Due::Partial);
         }
-        let Some(rare) = state.rare.as_deref() else { return };
+        let rare = state.rare.as_deref();
         if limits.idle != Duration::MAX && reading {
-            let heard = rare.last_input.unwrap_or(opened);
+            let heard = rare.and_then(|rare| rare.last_input).unwrap_or(opened);
             add(heard.checked_add(limits.idle), Due::Idle);
         }
+        let Some(rare) = rare else { return };
         add(rare.deadline, Due::Protocol);
         if let Some(beat) = &rare.heartbeat {
             add(beat.next_at, Due::Ping);
@@ -142,7 +145,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
     pub(crate) fn deadline_passed(self: &Rc<Self>, lp: &Rc<Loop>) {
         let core = &self.core;
         if core.stage() == Stage::Waiting {
-            self.dial_soon(lp);
+            self.redial_soon(lp);
             return;
         }
         // It has rung: whatever is next needs it armed anew.

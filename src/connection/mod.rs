@@ -265,7 +265,8 @@ impl<P: Protocol, R: Role> Connection<P, R> {
     /// [`Sent::Dropped`].
     pub fn shutdown_write(&self) {
         self.with_core(|lp, core| {
-            if core.stage() == Stage::Open && !core.has(flag::SHUT_DONE) {
+            let opening = core.is_client() && core.stage() < Stage::Open;
+            if (opening || core.stage() == Stage::Open) && !core.has(flag::SHUT_DONE) {
                 core.set(flag::SHUT);
                 core.mark_dirty(lp);
             }

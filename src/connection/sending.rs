@@ -1,59 +1,117 @@
 //! `send` and its kin: encode into the out-buffer, leave with the turn.
 use super::Role;
-use super::core::{Core, Stage, WRITE_AT_ONCE, Written, flag};
+use super::core::{Core, Settings, Stage, WRITE_AT_ONCE, Written, flag};
 use super::failure::write_failed;
 use super::slot::Slot;
-use crate::events::Loop;
+use crate::events::{Buffer, Loop};
 use crate::protocols::Pad;
 use crate::{Context, ErrorCode, Farewell, Protocol, Sent, Violation};
+use std::borrow::Cow;
 use std::rc::Rc;
 
 /// What stands in the way of sending into the session that is on.
-const ELSEWHERE: u32 = flag::HELD | flag::AGAIN | flag::SHUT | flag::SHUT_DONE;
+const ELSEWHERE: u32 = flag::NOT_OPEN | flag::HELD | flag::AGAIN | flag::SHUT | flag::SHUT_DONE;
+
+/// What is waiting for a write to have happened.
+const AFTER_WRITE: u32 =
+    flag::NOT_OPEN | flag::FULL | flag::ANSWERS | flag::CHOKED | flag::WATCH_INPUT | flag::SHUT;
+
+/// What became of a message that a session was given to send.
+enum Encoded<'m, P: Protocol> {
+    /// It stands at the end of the out-buffer.
+    Whole {
+        unsent: usize,
+        limit: usize,
+        pad: Pad,
+    },
+    /// Its head does; its payload is lent.
+    Split {
+        lent: Cow<'m, [u8]>,
+        limit: usize,
+    },
+    /// The out-buffer has reached its limit.
+    NoRoom {
+        message: P::Outgoing<'m>,
+        limit: usize,
+    },
+    Wrong(Violation),
+}
+
+#[inline(always)]
+fn encode<'m, P: Protocol>(
+    protocol: &mut P,
+    message: P::Outgoing<'m>,
+    out: &mut Buffer,
+    settings: &Settings,
+) -> Encoded<'m, P> {
+    let limit = settings.limits().send_buffer_bytes;
+    if out.unsent() >= limit {
+        return Encoded::NoRoom { message, limit };
+    }
+    let before = out.bytes.len();
+    let mut pad = Pad::default();
+    let mut cx = Context { pad: &mut pad, scene: settings.scene() };
+    match protocol.encode_split(message, &mut out.bytes, &mut cx) {
+        Ok(None) => Encoded::Whole { unsent: out.unsent(), limit, pad },
+        Ok(Some(lent)) => Encoded::Split { lent, limit },
+        Err(violation) => {
+            out.bytes.truncate(before);
+            Encoded::Wrong(violation)
+        }
+    }
+}
 
 impl<P: Protocol, R: Role> Slot<P, R> {
     #[inline]
     pub(crate) fn send(self: &Rc<Self>, lp: &Rc<Loop>, message: P::Outgoing<'_>) -> Sent {
-        if self.core.stage() != Stage::Open || self.core.has(ELSEWHERE) {
+        if self.core.has(ELSEWHERE) {
             return self.send_elsewhere(lp, |protocol, out, cx| protocol.encode(message, out, cx));
         }
         let Ok(mut guard) = self.protocol.try_borrow_mut() else { return Sent::Dropped };
         let Some(protocol) = guard.as_mut() else { return Sent::Dropped };
-        let settings = self.core.settings();
-        let limit = settings.limits().send_buffer_bytes;
-        let mut out = self.core.take_out(lp);
-        if out.unsent() >= limit {
+        let encoded = if P::RUNS_NO_PROGRAM_CODE {
+            let state = &mut *self.core.state.borrow_mut();
+            let out = state.out.get_or_insert_with(|| lp.pool.borrow_mut().take());
+            encode(protocol, message, out, &state.settings)
+        } else {
+            let (mut out, settings) = self.core.take_out_with_settings(lp);
+            let encoded = encode(protocol, message, &mut out, &settings);
             self.core.state.borrow_mut().out = Some(out);
-            drop(guard);
-            if !self.make_room(lp, limit) {
-                return Sent::Dropped;
-            }
-            return self.append(lp, limit, |protocol, out, cx| protocol.encode(message, out, cx));
-        }
-        let before = out.bytes.len();
-        let mut pad = Pad::default();
-        let mut cx = Context { pad: &mut pad, scene: settings.scene() };
-        let encoded = protocol.encode_split(message, &mut out.bytes, &mut cx);
+            encoded
+        };
         drop(guard);
-        if encoded.is_err() {
-            out.bytes.truncate(before);
-        }
-        let mut unsent = out.unsent();
-        self.core.state.borrow_mut().out = Some(out);
         match encoded {
-            Ok(None) => {}
-            Ok(Some(lent)) => {
+            Encoded::Whole { unsent, limit, pad } => {
+                if !pad.is_empty() {
+                    self.apply(lp, pad);
+                }
+                self.appended(lp, unsent, limit)
+            }
+            other => self.send_rarely(lp, other),
+        }
+    }
+
+    /// What is not nearly always so.
+    #[inline(never)]
+    fn send_rarely(self: &Rc<Self>, lp: &Rc<Loop>, encoded: Encoded<'_, P>) -> Sent {
+        match encoded {
+            Encoded::Whole { unsent, limit, .. } => self.appended(lp, unsent, limit),
+            Encoded::Split { lent, limit } => {
                 let written = self.core.write_lent(lp, &lent);
                 self.judge_write(lp, written);
-                // What the socket did not take of it may have filled the buffer.
-                unsent = self.core.unsent();
+                // What the socket did not take may have filled the buffer.
+                let unsent = self.core.unsent();
+                self.appended(lp, unsent, limit)
             }
-            Err(violation) => return self.unencodable(lp, violation),
+            Encoded::NoRoom { message, limit } => {
+                if !self.make_room(lp, limit) {
+                    return Sent::Dropped;
+                }
+                // Answers of the protocol's own may fill the buffer: they do not count.
+                self.append(lp, limit, |protocol, out, cx| protocol.encode(message, out, cx))
+            }
+            Encoded::Wrong(violation) => self.unencodable(lp, violation),
         }
-        if !pad.is_empty() {
-            self.apply(lp, pad);
-        }
-        self.appended(lp, unsent, limit)
     }
 
     /// The same for whatever appends bytes: `send_raw`, a ping, a plain message from elsewhere.
@@ -62,7 +120,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         lp: &Rc<Loop>,
         encode: impl FnOnce(&mut P, &mut Vec<u8>, &mut Context) -> Result<(), Violation>,
     ) -> Sent {
-        if self.core.stage() != Stage::Open || self.core.has(ELSEWHERE) {
+        if self.core.has(ELSEWHERE) {
             return self.send_elsewhere(lp, encode);
         }
         let limit = self.core.settings().limits().send_buffer_bytes;
@@ -78,7 +136,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         lp: &Rc<Loop>,
         encode: impl FnOnce(&mut P, &mut Vec<u8>, &mut Context) -> Result<(), Violation>,
     ) -> Sent {
-        if self.core.stage() != Stage::Open || self.core.has(ELSEWHERE) {
+        if self.core.has(ELSEWHERE) {
             return Sent::Dropped;
         }
         self.append(lp, usize::MAX, encode)
@@ -185,7 +243,8 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         let core = &self.core;
         let held = core.stage() == Stage::Open && core.has(flag::HELD);
         let ahead = core.stage() < Stage::Open || core.has(flag::AGAIN);
-        if !(held || (ahead && core.is_client())) || core.stage() == Stage::Gone {
+        let shut = core.has(flag::SHUT | flag::SHUT_DONE) && !core.has(flag::AGAIN);
+        if shut || !(held || (ahead && core.is_client())) || core.stage() == Stage::Gone {
             return Sent::Dropped;
         }
         let settings = core.settings();
@@ -201,10 +260,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
             }
         } else {
             let Some(client) = &self.client else { return Sent::Dropped };
-            let Ok(mut next) = client.next.try_borrow_mut() else { return Sent::Dropped };
-            let taken = next.take();
-            drop(next);
-            let mut protocol = taken.unwrap_or_else(|| self.make(client));
+            let mut protocol = self.next(client);
             let mut pad = Pad::default();
             let mut cx = Context { pad: &mut pad, scene: settings.scene() };
             let encoded = encode(&mut protocol, &mut bytes, &mut cx);
@@ -228,9 +284,19 @@ impl<P: Protocol, R: Role> Slot<P, R> {
     // ------------------------------------------------------------------ writing
 
     /// Writes what is queued, and goes on with whatever waited for that.
+    #[inline(always)]
     pub(crate) fn flush(self: &Rc<Self>, lp: &Rc<Loop>) {
+        let written = self.core.write_out(lp);
+        let done = matches!(written, Written::All) && !P::HAS_PIECES;
+        if !done || self.core.has(AFTER_WRITE) {
+            self.go_on_after(lp, written);
+        }
+    }
+
+    #[inline(never)]
+    fn go_on_after(self: &Rc<Self>, lp: &Rc<Loop>, mut written: Written) {
         loop {
-            match self.core.write_out(lp) {
+            match written {
                 Written::All => {
                     if !self.all_left(lp) {
                         break;
@@ -245,6 +311,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
                     break;
                 }
             }
+            written = self.core.write_out(lp);
         }
         if self.core.has(flag::WATCH_INPUT) {
             self.core.ping_may_have_left(lp);
@@ -357,9 +424,15 @@ impl Core {
         true
     }
 
+    pub(crate) fn has_ahead(&self) -> bool {
+        self.peek_rare(|rare| rare.ahead_messages > 0) == Some(true)
+    }
+
     /// What was sent ahead of the session leaves with it.
     pub(crate) fn release_ahead(&self, lp: &Loop) {
-        let Some(true) = self.peek_rare(|rare| rare.ahead_messages > 0) else { return };
+        if !self.has_ahead() {
+            return;
+        }
         let ahead = self.with_rare(|rare| {
             rare.ahead_messages = 0;
             std::mem::take(&mut rare.ahead)

@@ -316,7 +316,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
             owner.began(core.id, core.key);
         }
         if let Some(client) = &self.client {
-            let next = client.next.take().unwrap_or_else(|| self.make(client));
+            let next = self.next(client);
             let old = self.protocol.replace(Some(next));
             drop(old);
         }
@@ -350,9 +350,12 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         }
     }
 
-    /// A protocol value for a session to come.
-    pub(crate) fn make(&self, client: &ClientSide<P>) -> P {
-        let mut protocol = (client.make)();
+    /// The protocol value of the session to come: the one that encoded what waits for it, or a
+    /// fresh one. It is told the settings as they are now.
+    pub(crate) fn next(&self, client: &ClientSide<P>) -> P {
+        // One whose messages went with an opening that failed is of no use to the next.
+        let made = client.next.take().filter(|_| self.core.has_ahead());
+        let mut protocol = made.unwrap_or_else(|| (client.make)());
         (client.address)(&mut protocol, &self.core);
         protocol
     }
@@ -385,38 +388,12 @@ pub(crate) fn call_plain<P: Protocol, R: Role>(
 
 impl<P: Protocol, R: Role> Endpoint for Slot<P, R> {
     fn handle_ready(self: Rc<Self>, lp: &Rc<Loop>, ready: Readiness) {
-        let core = &self.core;
-        if ready == Readiness::AGAIN {
-            core.clear(flag::LISTED);
-            core.report_drops(lp);
-            lp.after_callback();
+        if self.core.has(flag::NOT_OPEN | flag::LISTED | flag::BLOCKED) {
+            return self.ready_rarely(lp, ready);
         }
-        match core.stage() {
-            Stage::Dialing if core.peek_rare(|r| r.dial_asked_in) == Some(lp.turn_number()) => {
-                core.list_again(lp);
-            }
-            Stage::Dialing => {
-                let step = core.dial(lp);
-                self.step(lp, step);
-            }
-            Stage::Connecting => {
-                let step = core.dial_ready(lp);
-                self.step(lp, step);
-            }
-            Stage::Securing => {
-                self.secure(lp);
-                core.rearm(lp);
-            }
-            stage if stage.is_session() => {
-                if ready.writable && core.has(flag::BLOCKED) {
-                    self.flush(lp);
-                }
-                if ready.readable || ready.closed {
-                    self.serve(lp, ready.closed);
-                }
-                self.end_of_part(lp);
-            }
-            _ => {}
+        if ready.readable || ready.closed {
+            self.serve(lp, ready.closed);
+            self.end_of_part(lp);
         }
     }
 
@@ -480,6 +457,44 @@ impl<P: Protocol, R: Role> Endpoint for Slot<P, R> {
 }
 
 impl<P: Protocol, R: Role> Slot<P, R> {
+    /// Ready, and something else than an open session with nothing in its way.
+    #[inline(never)]
+    fn ready_rarely(self: Rc<Self>, lp: &Rc<Loop>, ready: Readiness) {
+        let core = &self.core;
+        if ready == Readiness::AGAIN {
+            core.clear(flag::LISTED);
+            core.report_drops(lp);
+            lp.after_callback();
+        }
+        match core.stage() {
+            Stage::Dialing if core.peek_rare(|r| r.dial_asked_in) == Some(lp.turn_number()) => {
+                core.list_again(lp);
+            }
+            Stage::Dialing => {
+                let step = core.dial(lp);
+                self.step(lp, step);
+            }
+            Stage::Connecting => {
+                let step = core.dial_ready(lp);
+                self.step(lp, step);
+            }
+            Stage::Securing => {
+                self.secure(lp);
+                core.rearm(lp);
+            }
+            stage if stage.is_session() => {
+                if ready.writable && core.has(flag::BLOCKED) {
+                    self.flush(lp);
+                }
+                if ready.readable || ready.closed {
+                    self.serve(lp, ready.closed);
+                }
+                self.end_of_part(lp);
+            }
+            _ => {}
+        }
+    }
+
     /// The handle goes stale; what it owned is dropped once nobody works with it.
     pub(crate) fn free(self: &Rc<Self>, lp: &Rc<Loop>) {
         if let Some(owner) = self.core.settings().owner() {

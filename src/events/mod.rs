@@ -128,6 +128,7 @@ mod flag {
     pub(super) const DELIVERING: u8 = 4;
     pub(super) const CONTAIN_PANICS: u8 = 8;
     pub(super) const PROGRAM_TIMERS_OFF: u8 = 16;
+    pub(super) const DIRTY: u8 = 32;
 }
 
 static LOOPS: AtomicU64 = AtomicU64::new(1);
@@ -166,11 +167,11 @@ pub(crate) struct Loop {
     dirty: RefCell<Vec<Key>>,
     /// With events to deliver.
     queued: RefCell<VecDeque<Key>>,
-    receive: Cell<Vec<u8>>,
+    receive: Cell<Option<Box<[u8; RECEIVE_BYTES]>>>,
     scratch: Cell<Vec<u8>>,
     due: Cell<Vec<TimerKey>>,
     /// The room in which a turn keeps what its poll saw.
-    seen: Cell<Vec<(Key, Readiness)>>,
+    seen: RefCell<Vec<(Key, Readiness)>>,
     pub(crate) pool: RefCell<Pool>,
     resolver: RefCell<Option<Resolver>>,
     signals: signal::Signals,
@@ -201,7 +202,7 @@ impl Loop {
             receive: Cell::default(),
             scratch: Cell::default(),
             due: Cell::default(),
-            seen: Cell::default(),
+            seen: RefCell::default(),
             pool: RefCell::default(),
             resolver: RefCell::new(None),
             signals: signal::Signals::default(),
@@ -337,6 +338,7 @@ impl Loop {
     #[inline]
     pub(crate) fn mark_dirty(&self, key: Key) {
         self.dirty.borrow_mut().push(key);
+        self.set_flag(flag::DIRTY, true);
     }
 
     /// The poller, made when it is first needed.
@@ -469,17 +471,13 @@ impl Loop {
 
     /// The receive buffer, moved out while it is parsed.
     #[inline]
-    pub(crate) fn take_receive(&self) -> Vec<u8> {
-        let mut buffer = self.receive.take();
-        if buffer.len() < RECEIVE_BYTES {
-            buffer.resize(RECEIVE_BYTES, 0);
-        }
-        buffer
+    pub(crate) fn take_receive(&self) -> Box<[u8; RECEIVE_BYTES]> {
+        self.receive.take().unwrap_or_else(fresh_receive)
     }
 
     #[inline]
-    pub(crate) fn put_receive(&self, buffer: Vec<u8>) {
-        self.receive.set(buffer);
+    pub(crate) fn put_receive(&self, buffer: Box<[u8; RECEIVE_BYTES]>) {
+        self.receive.set(Some(buffer));
     }
 
     /// The scratch buffer, moved out while messages are decoded; empty.
@@ -556,11 +554,20 @@ impl Loop {
         let alarms: Vec<Alarm> = self.wheel.borrow_mut().drain_all();
         self.ready.borrow_mut().clear();
         self.dirty.borrow_mut().clear();
+        self.set_flag(flag::DIRTY, false);
         self.queued.borrow_mut().clear();
         self.set_flag(flag::QUEUED | flag::PROGRAM_TIMERS_OFF, false);
         self.resolver.take();
         self.signals.clear();
         drop((dropped, alarms));
+    }
+}
+
+#[cold]
+fn fresh_receive() -> Box<[u8; RECEIVE_BYTES]> {
+    match vec![0; RECEIVE_BYTES].try_into() {
+        Ok(buffer) => buffer,
+        Err(_) => unreachable!("a vector of that very length"),
     }
 }
 

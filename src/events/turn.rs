@@ -17,49 +17,59 @@ struct Others {
 impl Loop {
     /// One turn: waits at most so long, delivers all that happened.
     pub(crate) fn turn(self: &Rc<Self>, at_most: Option<Duration>) -> io::Result<()> {
-        self.prepare()?;
         self.turn_number.set(self.turn_number.get().wrapping_add(1));
         self.deliveries.set(0);
         self.after_callback();
         self.flush_dirty();
-        let again = mem::take(&mut *self.ready.borrow_mut());
-        let busy = !again.is_empty() || self.has_queued() || self.inbox.has_mail();
-        let wait = if busy { Some(Duration::ZERO) } else { self.wait_for(at_most) };
-        let mut sockets = self.seen.take();
-        let others = self.wait(wait, &mut sockets)?;
+        let again = self.take_ready();
+        let busy = again.is_some() || self.has_queued();
+        let timer = self.wheel.borrow().next();
+        let wait = if busy { Some(Duration::ZERO) } else { until(timer, at_most) };
+        let others = self.wait(wait)?;
         self.now.set(None);
         if others.signals {
             self.signals.deliver(self);
         }
-        if others.woken || self.inbox.has_mail() {
+        if others.woken {
             self.inbox.deliver(self);
             self.deliver_resolved();
         }
-        self.fire_timers();
-        for (key, readiness) in sockets.drain(..) {
+        if timer.is_some() {
+            self.fire_timers();
+        }
+        let mut next = 0;
+        loop {
+            let seen = self.seen.borrow().get(next).copied();
+            let Some((key, readiness)) = seen else { break };
+            next += 1;
             if let Some(endpoint) = self.find(key) {
                 endpoint.handle_ready(self, readiness);
                 self.after_callback();
             }
         }
-        self.seen.set(sockets);
-        if !again.is_empty() {
+        if let Some(again) = again {
             self.serve_again(again);
         }
         self.flush_dirty();
         Ok(())
     }
 
+    /// The ready list, as it is now: what is listed from here on belongs to the next turn.
+    fn take_ready(&self) -> Option<Vec<Key>> {
+        let mut ready = self.ready.borrow_mut();
+        if ready.is_empty() { None } else { Some(mem::take(&mut *ready)) }
+    }
+
     /// Waits, and notes what was seen. No user code runs here, so the poller stays where it is.
-    fn wait(
-        &self,
-        at_most: Option<Duration>,
-        sockets: &mut Vec<(Key, Readiness)>,
-    ) -> io::Result<Others> {
+    fn wait(&self, at_most: Option<Duration>) -> io::Result<Others> {
         let mut others = Others::default();
         let mut poller = self.poller.borrow_mut();
-        let Some(poller) = poller.as_mut() else { return Ok(others) };
+        let Some(poller) = poller.as_mut() else {
+            return Err(io::Error::other("the loop has no poll"));
+        };
         poller.wait(at_most)?;
+        let mut sockets = self.seen.borrow_mut();
+        sockets.clear();
         for seen in poller.seen() {
             match seen {
                 Seen::Endpoint(key, readiness) => sockets.push((key, readiness)),
@@ -68,16 +78,6 @@ impl Loop {
             }
         }
         Ok(others)
-    }
-
-    /// Until the next timer, at most `at_most`.
-    fn wait_for(&self, at_most: Option<Duration>) -> Option<Duration> {
-        let next = self.wheel.borrow().next();
-        match (next, at_most) {
-            (None, at_most) => at_most,
-            (Some(at), None) => Some(at.saturating_duration_since(clock())),
-            (Some(at), Some(most)) => Some(at.saturating_duration_since(clock()).min(most)),
-        }
     }
 
     fn serve_again(self: &Rc<Self>, mut again: Vec<Key>) {
@@ -95,22 +95,28 @@ impl Loop {
     }
 
     /// Connections that others wrote to leave in this turn too.
-    pub(crate) fn flush_dirty(self: &Rc<Self>) {
+    #[inline]
+    fn flush_dirty(self: &Rc<Self>) {
+        if self.flags.get() & flag::DIRTY != 0 {
+            self.flush_all();
+        }
+    }
+
+    #[inline(never)]
+    fn flush_all(self: &Rc<Self>) {
         loop {
             let next = self.dirty.borrow_mut().pop();
-            let Some(key) = next else { return };
+            let Some(key) = next else { break };
             if let Some(endpoint) = self.find(key) {
                 endpoint.handle_dirty(self);
                 self.after_callback();
             }
         }
+        self.set_flag(flag::DIRTY, false);
     }
 
     /// Collect what is due, re-arm, then call: a timer may delete itself or others.
     fn fire_timers(self: &Rc<Self>) {
-        if self.wheel.borrow().next().is_none() {
-            return;
-        }
         let now = self.now();
         let mut due = self.due.take();
         self.wheel.borrow_mut().expire(now, &mut due);
@@ -151,6 +157,13 @@ impl Loop {
             }
         }
     }
+}
+
+/// How long to wait for a timer, at most `at_most`.
+fn until(timer: Option<Instant>, at_most: Option<Duration>) -> Option<Duration> {
+    let Some(at) = timer else { return at_most };
+    let left = at.saturating_duration_since(clock());
+    Some(at_most.map_or(left, |most| most.min(left)))
 }
 
 /// When a repeating timer that was due at `at` is due again: later than now, in its own phase.

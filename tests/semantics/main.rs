@@ -2,6 +2,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod accepted;
 mod answers;
 mod backpressure;
 mod bad_luck;
@@ -9,6 +10,7 @@ mod callbacks;
 mod closing;
 mod ends;
 mod half_open;
+mod handles;
 mod life;
 mod liveness;
 mod order;

@@ -8,6 +8,9 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 use workerman::prelude::*;
 
+pub(crate) mod log;
+pub(crate) mod peers;
+
 /// No test may take longer: what hangs fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 

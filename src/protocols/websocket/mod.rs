@@ -13,9 +13,8 @@ pub(crate) use handshake::client::Opening;
 pub(crate) use handshake::origin::{Admission, Origin};
 pub use ws::Ws;
 
-use super::http::RequestHead;
 use super::tcp::LENT_FROM;
-use super::{Context, Input, Protocol, Serve, Violation};
+use super::{Context, Glance, Input, Protocol, Serve, Violation};
 use crate::{Data, Error, Payload, Request, Response};
 use frame::{Opcode, Role};
 use handshake::Pending;
@@ -145,6 +144,7 @@ impl Default for Websocket {
 impl Protocol for Websocket {
     const NAME: &'static str = "websocket";
     const HAS_PIECES: bool = false;
+    const RUNS_NO_PROGRAM_CODE: bool = true;
     type Incoming<'a> = Data<'a>;
     type Outgoing<'a> = Payload<'a>;
 
@@ -152,30 +152,32 @@ impl Protocol for Websocket {
     const JUDGES_LENGTH: bool = true;
 
     #[inline(always)]
+    fn glance(&self, buffer: &[u8], cx: &Context) -> Option<Glance> {
+        self.session.glance(ROLE, buffer, cx)
+    }
+
+    #[inline(always)]
+    fn decode_glanced<'a>(
+        &mut self,
+        seen: Glance,
+        package: &'a mut [u8],
+    ) -> Result<Option<Data<'a>>, Violation> {
+        self.session.decode_glanced(ROLE, seen, package)
+    }
+
     fn input(&mut self, buffer: &mut [u8], cx: &mut Context) -> Result<Input, Violation> {
-        if let Some(plain) = self.session.plain(ROLE, buffer)
-            && plain.end - plain.payload_from <= cx.limits().message_bytes
-        {
-            return Ok(Input::Package(plain.end));
-        }
         if self.session.is_opening() {
             return self.handshake_input(buffer, cx);
         }
         self.session.input(ROLE, buffer, cx)
     }
 
-    #[inline(always)]
     fn decode<'a>(
         &mut self,
         package: &'a mut [u8],
         scratch: &'a mut Vec<u8>,
         cx: &mut Context,
     ) -> Result<Option<Data<'a>>, Violation> {
-        if self.session.is_untouched()
-            && let Some(plain) = self.session.plain(ROLE, package)
-        {
-            return self.session.decode_plain(ROLE, plain, package);
-        }
         if self.session.is_opening() {
             return self.handshake_decode(package, cx).map(|()| None);
         }
