@@ -19,3 +19,5 @@ mod peers;
 mod running;
 mod sending;
 mod states;
+#[cfg(feature = "tls")]
+mod tls_ends;
