@@ -260,11 +260,14 @@ impl<P: Protocol, R: Role> Slot<P, R> {
             }
         } else {
             let Some(client) = &self.client else { return Sent::Dropped };
-            let mut protocol = self.next(client);
+            let Ok(mut next) = client.next.try_borrow_mut() else { return Sent::Dropped };
+            // Borrowed meanwhile, as the session's own protocol would be: what `make` or `encode`
+            // sends to this connection is dropped.
+            let mut protocol = self.next(client, next.take());
             let mut pad = Pad::default();
             let mut cx = Context { pad: &mut pad, scene: settings.scene() };
             let encoded = encode(&mut protocol, &mut bytes, &mut cx);
-            client.next.replace(Some(protocol));
+            *next = Some(protocol);
             encoded
         };
         if let Err(violation) = encoded {

@@ -316,7 +316,8 @@ impl<P: Protocol, R: Role> Slot<P, R> {
             owner.began(core.id, core.key);
         }
         if let Some(client) = &self.client {
-            let next = self.next(client);
+            let made = client.next.take();
+            let next = self.next(client, made);
             let old = self.protocol.replace(Some(next));
             drop(old);
         }
@@ -352,9 +353,9 @@ impl<P: Protocol, R: Role> Slot<P, R> {
 
     /// The protocol value of the session to come: the one that encoded what waits for it, or a
     /// fresh one. It is told the settings as they are now.
-    pub(crate) fn next(&self, client: &ClientSide<P>) -> P {
+    pub(crate) fn next(&self, client: &ClientSide<P>, made: Option<P>) -> P {
         // One whose messages went with an opening that failed is of no use to the next.
-        let made = client.next.take().filter(|_| self.core.has_ahead());
+        let made = made.filter(|_| self.core.has_ahead());
         let mut protocol = made.unwrap_or_else(|| (client.make)());
         (client.address)(&mut protocol, &self.core);
         protocol
@@ -465,6 +466,9 @@ impl<P: Protocol, R: Role> Slot<P, R> {
             core.clear(flag::LISTED);
             core.report_drops(lp);
             lp.after_callback();
+        } else if core.has(flag::LISTED) {
+            // The ready list asks it, for whatever this event says: one budget a turn, not two.
+            return;
         }
         match core.stage() {
             Stage::Dialing if core.peek_rare(|r| r.dial_asked_in) == Some(lp.turn_number()) => {

@@ -19,10 +19,11 @@ impl Loop {
     pub(crate) fn turn(self: &Rc<Self>, at_most: Option<Duration>) -> io::Result<()> {
         self.turn_number.set(self.turn_number.get().wrapping_add(1));
         self.deliveries.set(0);
-        self.after_callback();
+        // A stop that was remembered may begin right now: then there may be nothing to wait for.
+        let stops = self.has_queued() && self.begins_to_stop();
         self.flush_dirty();
         let again = self.take_ready();
-        let busy = again.is_some() || self.has_queued();
+        let busy = stops || again.is_some() || self.has_queued();
         let timer = self.wheel.borrow().next();
         let wait = if busy { Some(Duration::ZERO) } else { until(timer, at_most) };
         let others = self.wait(wait)?;
@@ -52,6 +53,14 @@ impl Loop {
         }
         self.flush_dirty();
         Ok(())
+    }
+
+    /// Delivers what the turn before has left; whether the stop began with it.
+    #[inline(never)]
+    fn begins_to_stop(self: &Rc<Self>) -> bool {
+        let was_stopping = self.is_stopping();
+        self.after_callback();
+        self.is_stopping() && !was_stopping
     }
 
     /// The ready list, as it is now: what is listed from here on belongs to the next turn.
@@ -128,9 +137,11 @@ impl Loop {
 
     fn fire(self: &Rc<Self>, key: TimerKey, now: Instant) {
         let mut wheel = self.wheel.borrow_mut();
-        let at = wheel.deadline(key).unwrap_or(now);
+        let at = wheel.deadline(key);
         match wheel.value(key) {
             None => {}
+            // A callback of this very turn has put it off.
+            Some(_) if at.is_none_or(|at| at > now) => {}
             Some(&Alarm::Endpoint(endpoint)) => {
                 drop(wheel);
                 if let Some(endpoint) = self.find(endpoint) {
@@ -143,7 +154,7 @@ impl Loop {
                 let (every, call) = (*every, call.clone());
                 let ended = match every {
                     Some(every) => {
-                        wheel.rearm(key, next_in_phase(at, every, now));
+                        wheel.rearm(key, next_in_phase(at.unwrap_or(now), every, now));
                         None
                     }
                     None => wheel.remove(key),

@@ -15,7 +15,7 @@ pub use ws::Ws;
 
 use super::tcp::LENT_FROM;
 use super::{Context, Glance, Input, Protocol, Serve, Violation};
-use crate::{Data, Error, Payload, Request, Response};
+use crate::{Data, Error, Farewell, Payload, Request, Response};
 use frame::{Opcode, Role};
 use handshake::Pending;
 use handshake::server::{Answering, Verdict};
@@ -90,11 +90,11 @@ impl Websocket {
         }
     }
 
-    /// `close()` inside `on_websocket_connect`: 403. `false`: the program is not being asked, close
-    /// as ever.
-    pub(crate) fn deny(&mut self) -> bool {
+    /// `close()` inside `on_websocket_connect`: 403; its `Err`: 500. `false`: the program is not
+    /// being asked, close as ever.
+    pub(crate) fn deny(&mut self, why: Farewell) -> bool {
         let asked = self.answering().filter(|answering| answering.is_asked());
-        asked.map(Answering::deny).is_some()
+        asked.map(|answering| answering.deny(why)).is_some()
     }
 
     /// The handshake, as long as it is not answered.
@@ -230,8 +230,8 @@ impl Protocol for Websocket {
     }
 
     fn on_closing(&mut self, out: &mut Vec<u8>, cx: &mut Context) -> bool {
-        if self.deny() {
-            // `close()` inside `on_websocket_connect`: the answer is a 403.
+        if self.deny(cx.farewell()) {
+            // `close()` or an error inside `on_websocket_connect`: the answer is a 403 or a 500.
             self.answer(cx);
             return false;
         }
