@@ -63,7 +63,6 @@ impl<P: Protocol, R: Role> Slot<P, R> {
     /// The peer's close frame has come: its answer is queued, or it is the answer to ours.
     pub(crate) fn peer_said_farewell(self: &Rc<Self>, lp: &Rc<Loop>) {
         let core = &self.core;
-        core.set(flag::BOTH_FAREWELLS);
         match core.stage() {
             Stage::Open => {
                 core.note_program_bytes();
@@ -395,9 +394,7 @@ impl Core {
 
     /// Fresh state for what comes next; settings, counters and user data stay.
     fn forget_session(&self) {
-        self.clear(
-            flag::OPENED | flag::BOTH_FAREWELLS | flag::EOF | flag::WATCH_INPUT | flag::PAUSED,
-        );
+        self.clear(flag::OPENED | flag::EOF | flag::WATCH_INPUT | flag::PAUSED);
         self.watch_idle();
         let mut state = self.state.borrow_mut();
         if let Some(rare) = state.rare.as_deref_mut() {

@@ -136,8 +136,8 @@ pub(crate) mod flag {
     pub(crate) const JUDGE: u32 = 1 << 21;
     /// Another protocol has taken the socket over.
     pub(crate) const UPGRADED: u32 = 1 << 22;
-    /// Both close frames have been exchanged.
-    pub(crate) const BOTH_FAREWELLS: u32 = 1 << 23;
+    /// It is to dial because of a reconnect, which may be taken back until the dial begins.
+    pub(crate) const RECALLABLE: u32 = 1 << 23;
     /// Answers of the protocol's own wait in `Rare`, or are counted there.
     pub(crate) const ANSWERS: u32 = 1 << 30;
 
@@ -153,8 +153,6 @@ pub(crate) mod flag {
     pub(crate) const EVENTS: u32 = ON_FULL | ON_FAILED | ON_DRAINED | ON_END | ON_CLOSED;
     /// On the loop's queue.
     pub(crate) const QUEUED: u32 = 1 << 29;
-    /// It is to dial because of a reconnect, which may be taken back until the dial begins.
-    pub(crate) const RECALLABLE: u32 = 1 << 31;
 }
 
 /// What is shared: by all connections of a worker, or owned by one client.
