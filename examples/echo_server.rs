@@ -2,8 +2,8 @@
 //!
 //!     cargo run --example echo_server [PORT or ADDRESS]
 //!
-//! Default: 127.0.0.1:9001. Its limits are raised to what the Autobahn test suite sends: 16 MiB, and
-//! 65 536 pieces with an empty one behind them.
+//! Default: 127.0.0.1:9001. Its limits are raised to what the Autobahn test suite sends: 16 MiB,
+//! and 65 536 pieces with an empty one behind them.
 use workerman::Limits;
 use workerman::prelude::*;
 

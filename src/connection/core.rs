@@ -392,8 +392,8 @@ impl Core {
         }
     }
 
-    /// Reads into `buffer`, and says whether the socket was emptied. Where there is no socket, or it
-    /// works already, it would block.
+    /// Reads into `buffer`, and says whether the socket was emptied. Where there is no socket, or
+    /// it works already, it would block.
     #[inline(always)]
     pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<(usize, bool)> {
         if let Some(bare) = self.state.borrow_mut().stream.as_mut().filter(|s| !s.is_tls()) {
@@ -560,6 +560,17 @@ impl Core {
             (state.out.take(), state.settings.clone())
         };
         (out.unwrap_or_else(|| lp.pool.borrow_mut().take()), settings)
+    }
+
+    /// Puts the out-buffer back, unless the session has ended meanwhile: nothing queued for one
+    /// session reaches the next.
+    #[inline]
+    pub(crate) fn put_out(&self, lp: &Loop, out: Box<Buffer>) {
+        if self.stage() < Stage::Failing {
+            self.state.borrow_mut().out = Some(out);
+        } else {
+            lp.pool.borrow_mut().put(out);
+        }
     }
 
     #[inline]

@@ -91,7 +91,7 @@ pub type TcpConnection<P = crate::Tcp> = Connection<P, Server>;
 /// });
 /// con.connect();
 /// Worker::run_all()?;
-/// # workerman::Result::Ok(())
+/// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
 /// ```
 pub type AsyncTcpConnection<P = crate::Tcp> = Connection<P, Client>;
 

@@ -76,7 +76,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         } else {
             let (mut out, settings) = self.core.take_out_with_settings(lp);
             let encoded = encode(protocol, message, &mut out, &settings);
-            self.core.state.borrow_mut().out = Some(out);
+            self.core.put_out(lp, out);
             encoded
         };
         drop(guard);

@@ -150,7 +150,8 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         received
     }
 
-    /// A large package grows where it is kept, by what has arrived, never by what was declared alone.
+    /// A large package grows where it is kept, by what has arrived, never by what was declared
+    /// alone.
     fn receive_in_place(self: &Rc<Self>, lp: &Rc<Loop>, mut rest: Box<Buffer>) -> Received {
         let filled = rest.filled;
         if rest.bytes.len() < filled + FIRST_ROOM / 4 {

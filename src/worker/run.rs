@@ -253,7 +253,9 @@ fn step_to_the_end(lp: &Rc<Loop>, run: &Run, at_most: Option<Duration>) -> Resul
         }
         None => at_most,
     };
-    let turned = lp.turn(wait);
+    // A stop that was asked for before the first turn may leave nothing to wait for.
+    let over = run.destroy_at.get().is_some() && connections_left(lp) == 0;
+    let turned = lp.turn(if over { Some(Duration::ZERO) } else { wait });
     after_turn(lp, run, turned)
 }
 

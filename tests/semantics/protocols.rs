@@ -32,8 +32,9 @@ thread_local! {
 }
 
 fn hook(method: &'static str) {
-    let hook = HOOK.with(|hook| hook.borrow().clone());
-    if let Some(hook) = hook {
+    // A value may be dropped with its loop, after this thread's other locals.
+    let hook = HOOK.try_with(|hook| hook.borrow().clone());
+    if let Ok(Some(hook)) = hook {
         hook(method);
     }
 }
