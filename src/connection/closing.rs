@@ -347,6 +347,8 @@ impl Core {
             flag::OPENED | flag::BOTH_FAREWELLS | flag::EOF | flag::WATCH_INPUT | flag::PAUSED,
         );
         let mut state = self.state.borrow_mut();
+        // Bytes of a message whose own encoding ended the session were put back behind its end.
+        state.out = None;
         if let Some(rare) = state.rare.as_deref_mut() {
             rare.heartbeat = None;
             rare.deadline = None;
