@@ -125,6 +125,9 @@ impl Endpoint for Watched {
 /// However it ends, also with a run that panicked: the descriptor may live on and be watched again.
 impl Drop for Watched {
     fn drop(&mut self) {
+        if !self.registered.get() {
+            return;
+        }
         let gone =
             with_loop(|lp| lp.with_poller(|poller| poller.deregister_descriptor(self.descriptor)));
         match gone {
