@@ -15,3 +15,4 @@ mod re_entrancy;
 mod running;
 mod sending;
 mod states;
+mod stopping;
