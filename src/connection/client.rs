@@ -5,7 +5,7 @@ use super::dial::Dialer;
 use super::slot::{ClientSide, Slot};
 use super::{Client, Connection, warn_stale};
 use crate::events::with_loop;
-use crate::protocols::Target;
+use crate::protocols::{Target, Terms};
 use crate::transport::ClientAddress;
 use crate::{Dial, Error, Interval, Limits, Tls, Transport};
 use std::cell::RefCell;
@@ -44,7 +44,8 @@ impl<P: Dial> Connection<P, Client> {
         if limits.idle != std::time::Duration::MAX {
             flags |= flag::WATCH_INPUT;
         }
-        let settings = Settings { limits, remote_host: address.host.clone(), owner: None };
+        let terms = Terms { limits, remote_host: address.host.clone() };
+        let settings = Settings { terms, owner: None };
         let side = ClientSide {
             make: Box::new(make),
             next: RefCell::new(None),
@@ -121,7 +122,7 @@ impl<P: Dial> Connection<P, Client> {
 
     /// The host of the address; empty on a stale handle.
     pub fn remote_host(&self) -> String {
-        self.with_slot(|_, slot| slot.core.settings().remote_host.clone()).unwrap_or_default()
+        self.with_slot(|_, slot| slot.core.settings().terms.remote_host.clone()).unwrap_or_default()
     }
 
     /// Path and query of the address: PHP's `getRemoteURI`.

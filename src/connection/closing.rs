@@ -4,8 +4,8 @@ use super::core::{Core, Stage, flag};
 use super::failure::write_failed;
 use super::slot::Slot;
 use crate::events::Loop;
-use crate::protocols::Notes;
-use crate::{ErrorCode, Failure, FailureKind, Farewell, Phase, Protocol, Response, Violation};
+use crate::protocols::Pad;
+use crate::{ErrorCode, Failure, FailureKind, Farewell, Phase, Protocol, Violation};
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
     pub(crate) fn begin_close(self: &Rc<Self>, lp: &Rc<Loop>, farewell: Farewell) {
         let core = &self.core;
         if core.take(flag::AGAIN) {
-            core.drop_ahead();
+            self.drop_ahead();
         }
         match core.stage() {
             Stage::Initial | Stage::Waiting => self.end_handle(lp),
@@ -32,8 +32,8 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         core.note_program_bytes();
         let mut last = Vec::new();
         let asked = self.ask(lp, farewell, |protocol, cx| protocol.on_closing(&mut last, cx));
-        let (waits, mut notes) = asked.unwrap_or((false, Notes::default()));
-        self.apply_quietly(lp, &mut notes);
+        let (waits, mut pad) = asked.unwrap_or_default();
+        self.apply_quietly(lp, &pad.take());
         if !last.is_empty() {
             core.with_out(lp, |out| out.bytes.append(&mut last));
         }
@@ -63,7 +63,6 @@ impl<P: Protocol, R: Role> Slot<P, R> {
     /// The peer's close frame has come: its answer is queued, or it is the answer to ours.
     pub(crate) fn peer_said_farewell(self: &Rc<Self>, lp: &Rc<Loop>) {
         let core = &self.core;
-        core.set(flag::BOTH_FAREWELLS);
         match core.stage() {
             Stage::Open => {
                 core.note_program_bytes();
@@ -80,13 +79,10 @@ impl<P: Protocol, R: Role> Slot<P, R> {
     }
 
     /// The peer broke the protocol: it is told, then the session ends.
-    pub(crate) fn violated(
-        self: &Rc<Self>,
-        lp: &Rc<Loop>,
-        violation: Violation,
-        refusal: Option<Box<Response>>,
-    ) {
+    pub(crate) fn violated(self: &Rc<Self>, lp: &Rc<Loop>, violation: Violation, mut pad: Pad) {
         let core = &self.core;
+        let notes = pad.take();
+        self.apply_quietly(lp, &notes);
         let held = core.has(flag::HELD);
         if core.stage() != Stage::Open {
             // Our own farewell was first: what comes behind it is nobody's loss.
@@ -101,8 +97,8 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         let asked = self.ask(lp, Farewell::Asked, |protocol, cx| {
             protocol.on_violation(&violation, &mut last, cx);
         });
-        if let Some(((), mut notes)) = asked {
-            self.apply_quietly(lp, &mut notes);
+        if let Some(((), mut pad)) = asked {
+            self.apply_quietly(lp, &pad.take());
         }
         if !last.is_empty() {
             core.with_out(lp, |out| out.bytes.append(&mut last));
@@ -115,8 +111,9 @@ impl<P: Protocol, R: Role> Slot<P, R> {
             true => ErrorCode::ConnectFail,
             false => ErrorCode::SessionFail,
         };
-        let mut failure = Failure::new(kind, phase, violation.to_string()).with_response(refusal);
-        failure.dropped = core.drop_ahead();
+        let mut failure =
+            Failure::new(kind, phase, violation.to_string()).with_response(notes.refusal);
+        failure.dropped = self.drop_ahead();
         self.enter_closing(lp, Stage::Flushing);
         core.queue_failure(lp, code, failure);
     }
@@ -124,15 +121,17 @@ impl<P: Protocol, R: Role> Slot<P, R> {
     /// Goes on with closing: after a write, after the peer's end.
     pub(crate) fn advance(self: &Rc<Self>, lp: &Rc<Loop>) {
         let core = &self.core;
-        let empty = core.send_buffer_len() == 0 && !core.has(flag::BLOCKED);
+        let empty = core.unsent() == 0 && !core.has(flag::BLOCKED);
         if !empty {
             return;
         }
         match core.stage() {
+            Stage::Open if core.has(flag::HELD) => {}
             Stage::Open if core.has(flag::SHUT) => match core.shutdown_write() {
                 Ok(true) => {
                     core.clear(flag::SHUT);
                     core.set(flag::SHUT_DONE);
+                    self.both_ended(lp);
                 }
                 Ok(false) => {}
                 Err(e) => self.flush_failed(lp, e),
@@ -162,6 +161,14 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         }
     }
 
+    /// Half-open, and both directions have ended: nothing can come or go any more.
+    pub(crate) fn both_ended(self: &Rc<Self>, lp: &Rc<Loop>) {
+        let core = &self.core;
+        if core.stage() == Stage::Open && core.has(flag::EOF) && core.has(flag::SHUT_DONE) {
+            self.end(lp);
+        }
+    }
+
     /// A write found the peer gone.
     pub(crate) fn flush_failed(self: &Rc<Self>, lp: &Rc<Loop>, e: io::Error) {
         match self.core.stage() {
@@ -186,7 +193,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
     pub(crate) fn destroy(self: &Rc<Self>, lp: &Rc<Loop>) {
         let core = &self.core;
         if core.take(flag::AGAIN) {
-            core.drop_ahead();
+            self.drop_ahead();
         }
         match core.stage() {
             Stage::Initial | Stage::Waiting => self.end_handle(lp),
@@ -202,9 +209,15 @@ impl<P: Protocol, R: Role> Slot<P, R> {
             return;
         }
         if !core.has(flag::AGAIN) {
-            core.drop_ahead();
+            self.drop_ahead();
         }
         core.drop_socket(lp);
+        // A violation whose end came with it has not been told yet: `on_error` comes first, and
+        // finds a connection that is closing, so that what it asks for follows `on_close`.
+        if core.has_failure() {
+            core.set_stage(Stage::Failing);
+            return;
+        }
         core.set_stage(Stage::Ended);
         core.queue(lp, flag::ON_CLOSED);
     }
@@ -212,8 +225,21 @@ impl<P: Protocol, R: Role> Slot<P, R> {
     /// `close()` outside a session: nothing is delivered.
     fn end_handle(self: &Rc<Self>, lp: &Rc<Loop>) {
         self.core.set_stage(Stage::Gone);
-        self.core.drop_ahead();
+        self.drop_ahead();
         self.free(lp);
+    }
+
+    /// What was sent ahead goes, and with it the protocol value that has encoded it. How many
+    /// messages that were.
+    fn drop_ahead(&self) -> u64 {
+        self.drop_next();
+        self.core.drop_ahead()
+    }
+
+    /// The session that it was made for will not be.
+    pub(crate) fn drop_next(&self) {
+        let next = self.client.as_ref().and_then(|client| client.next.take());
+        drop(next);
     }
 
     // ------------------------------------------------------------------ after on_close
@@ -249,9 +275,13 @@ impl<P: Protocol, R: Role> Slot<P, R> {
             return;
         }
         core.clear(flag::KEEP);
+        if self.client.is_none() {
+            self.cannot_dial(lp);
+            return;
+        }
         match core.stage() {
-            Stage::Initial | Stage::Waiting => self.schedule(lp, after),
-            Stage::Ended => self.schedule(lp, after),
+            Stage::Initial | Stage::Waiting | Stage::Ended => self.schedule(lp, after),
+            Stage::Dialing if core.has(flag::RECALLABLE) => self.schedule(lp, after),
             // The opening failed before `on_connect`: Workerman then has no `on_close`.
             Stage::Failing if !core.has(flag::OPENED) => {
                 core.forget_session();
@@ -269,11 +299,22 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         }
     }
 
+    /// An upgraded client: there is no recipe for its protocol.
+    #[cold]
+    fn cannot_dial(self: &Rc<Self>, lp: &Rc<Loop>) {
+        log::warn!(
+            "{:?}: a client that was upgraded cannot connect again, and its handle ends: make a \
+             new one",
+            self.handle()
+        );
+        self.begin_close(lp, Farewell::Asked);
+    }
+
     fn schedule(&self, lp: &Loop, after: Duration) {
         let core = &self.core;
         core.clear(flag::AGAIN | flag::KEEP);
         if after.is_zero() {
-            self.dial_soon(lp);
+            self.redial_soon(lp);
             return;
         }
         core.set_stage(Stage::Waiting);
@@ -282,25 +323,34 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         lp.set_alarm(&core.alarm, core.key, at);
     }
 
+    /// The reconnect is due.
+    pub(crate) fn redial_soon(&self, lp: &Loop) {
+        self.dial_soon(lp);
+        self.core.set(flag::RECALLABLE);
+    }
+
     /// Dials in the next turn, never in this one.
-    pub(crate) fn dial_soon(&self, lp: &Loop) {
+    fn dial_soon(&self, lp: &Loop) {
         lp.set_alarm(&self.core.alarm, self.core.key, None);
+        self.core.clear(flag::AGAIN | flag::KEEP | flag::RECALLABLE);
         self.core.set_stage(Stage::Dialing);
         self.core.with_rare(|rare| rare.dial_asked_in = lp.turn_number());
         self.core.list_again(lp);
     }
 
     /// `connect()`.
-    pub(crate) fn connect(&self, lp: &Loop) {
+    pub(crate) fn connect(self: &Rc<Self>, lp: &Rc<Loop>) {
         let core = &self.core;
         if lp.is_stopping() {
             return;
         }
         match core.stage() {
-            Stage::Initial | Stage::Waiting | Stage::Ended => self.schedule(lp, Duration::ZERO),
+            Stage::Open => {}
+            _ if self.client.is_none() => self.cannot_dial(lp),
+            Stage::Initial | Stage::Waiting | Stage::Ended => self.dial_soon(lp),
             Stage::Failing if !core.has(flag::OPENED) => {
                 core.forget_session();
-                self.schedule(lp, Duration::ZERO);
+                self.dial_soon(lp);
             }
             Stage::Failing | Stage::Farewell | Stage::Flushing | Stage::Lingering => {
                 core.set(flag::AGAIN);
@@ -318,6 +368,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
                 lp.set_alarm(&core.alarm, core.key, None);
                 core.set_stage(Stage::Initial);
             }
+            Stage::Dialing if core.has(flag::RECALLABLE) => core.set_stage(Stage::Initial),
             _ if core.take(flag::AGAIN) => core.set(flag::KEEP),
             _ => {}
         }
@@ -327,7 +378,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
 impl Core {
     /// Up to here the queue holds what the program sent; behind it comes a farewell.
     fn note_program_bytes(&self) {
-        let mark = self.bytes_written.get() + self.send_buffer_len() as u64;
+        let mark = self.bytes_written.get() + self.unsent() as u64;
         self.with_rare(|rare| {
             rare.program_bytes = rare.program_bytes.max(mark);
         });
@@ -343,9 +394,8 @@ impl Core {
 
     /// Fresh state for what comes next; settings, counters and user data stay.
     fn forget_session(&self) {
-        self.clear(
-            flag::OPENED | flag::BOTH_FAREWELLS | flag::EOF | flag::WATCH_INPUT | flag::PAUSED,
-        );
+        self.clear(flag::OPENED | flag::EOF | flag::WATCH_INPUT | flag::PAUSED);
+        self.watch_idle();
         let mut state = self.state.borrow_mut();
         // Bytes of a message whose own encoding ended the session were put back behind its end.
         state.out = None;
@@ -359,6 +409,13 @@ impl Core {
             rare.program_bytes = 0;
             rare.answers_waiting = 0;
             rare.pong = Vec::new();
+        }
+    }
+
+    /// An idle limit is judged by when the last byte came.
+    pub(crate) fn watch_idle(&self) {
+        if self.settings().limits().idle != Duration::MAX {
+            self.set(flag::WATCH_INPUT);
         }
     }
 

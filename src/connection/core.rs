@@ -17,10 +17,10 @@ use super::heartbeat::Heartbeat;
 use super::properties::Properties;
 use crate::error::CallbackError;
 use crate::events::wheel::TimerKey;
-use crate::events::{Buffer, Key, Loop};
-use crate::protocols::{Doors, Scene};
+use crate::events::{Buffer, Key, Loop, with_loop};
+use crate::protocols::{Doors, Scene, Terms};
 use crate::transport::Stream;
-use crate::{ErrorCode, Failure, Limits, Status, Verdict};
+use crate::{ErrorCode, Failure, Farewell, Limits, Status, Verdict};
 use std::any::Any;
 use std::cell::{Cell, Ref, RefCell};
 use std::io::{self, IoSlice};
@@ -136,8 +136,13 @@ pub(crate) mod flag {
     pub(crate) const JUDGE: u32 = 1 << 21;
     /// Another protocol has taken the socket over.
     pub(crate) const UPGRADED: u32 = 1 << 22;
-    /// Both close frames have been exchanged.
-    pub(crate) const BOTH_FAREWELLS: u32 = 1 << 23;
+    /// It is to dial because of a reconnect, which may be taken back until the dial begins.
+    pub(crate) const RECALLABLE: u32 = 1 << 23;
+    /// Answers of the protocol's own wait in `Rare`, or are counted there.
+    pub(crate) const ANSWERS: u32 = 1 << 30;
+
+    /// Its stage is another than `Open`: one look at the flags tells all that is unusual.
+    pub(crate) const NOT_OPEN: u32 = 1 << 31;
 
     /// Events to deliver, in their order.
     pub(crate) const ON_FULL: u32 = 1 << 24;
@@ -153,9 +158,7 @@ pub(crate) mod flag {
 /// What is shared: by all connections of a worker, or owned by one client.
 #[derive(Clone)]
 pub(crate) struct Settings {
-    pub(crate) limits: Limits,
-    /// Client: the host of its address.
-    pub(crate) remote_host: String,
+    pub(crate) terms: Terms,
     /// Accepted: whose it is.
     pub(crate) owner: Option<Weak<dyn Owner>>,
 }
@@ -174,9 +177,8 @@ pub(crate) trait Owner: Any {
 
 pub(crate) static DOORS: Doors = Doors {
     random: crate::random::fill,
-    system_time: || {
-        crate::events::with_loop(|lp| lp.system_time()).unwrap_or(std::time::UNIX_EPOCH)
-    },
+    now: || with_loop(|lp| lp.now()).unwrap_or_else(crate::events::clock),
+    system_time: || with_loop(|lp| lp.system_time()).unwrap_or(std::time::UNIX_EPOCH),
 };
 
 impl Settings {
@@ -184,10 +186,14 @@ impl Settings {
         self.owner.as_ref().and_then(Weak::upgrade)
     }
 
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.terms.limits
+    }
+
     /// What a protocol sees of the world.
     #[inline(always)]
-    pub(crate) fn scene(&self, lp: &Loop) -> Scene<'_> {
-        Scene { now: lp.now(), limits: &self.limits, remote_host: &self.remote_host, doors: &DOORS }
+    pub(crate) fn scene(&self) -> Scene<'_> {
+        Scene { terms: &self.terms, doors: &DOORS, farewell: Farewell::Asked }
     }
 }
 
@@ -263,6 +269,7 @@ pub(crate) struct Core {
 
 impl Core {
     pub(crate) fn new(key: Key, id: u64, flags: u32, stage: Stage, settings: Rc<Settings>) -> Core {
+        let not_open = if stage == Stage::Open { 0 } else { flag::NOT_OPEN };
         let state = State { stream: None, out: None, rest: None, rare: None, settings };
         Core {
             key,
@@ -272,7 +279,7 @@ impl Core {
             opened: Cell::new(0),
             remote_v4: Cell::new(0),
             alarm: Cell::new(TimerKey::NONE),
-            flags: Cell::new(flags),
+            flags: Cell::new(flags | not_open),
             stage: Cell::new(stage),
             state: RefCell::new(state),
         }
@@ -285,6 +292,10 @@ impl Core {
 
     pub(crate) fn set_stage(&self, stage: Stage) {
         self.stage.set(stage);
+        match stage {
+            Stage::Open => self.clear(flag::NOT_OPEN),
+            _ => self.set(flag::NOT_OPEN),
+        }
     }
 
     #[inline(always)]
@@ -381,8 +392,58 @@ impl Core {
         }
     }
 
+    /// Reads into `buffer`, and says whether the socket was emptied. Where there is no socket, or
+    /// it works already, it would block.
+    #[inline(always)]
+    pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<(usize, bool)> {
+        if let Some(bare) = self.state.borrow_mut().stream.as_mut().filter(|s| !s.is_tls()) {
+            let n = bare.read(buffer)?;
+            return Ok((n, n < buffer.len()));
+        }
+        self.read_apart(buffer)
+    }
+
+    /// The same for TLS.
+    #[inline(never)]
+    fn read_apart(&self, buffer: &mut [u8]) -> io::Result<(usize, bool)> {
+        let Some(mut stream) = self.take_stream() else {
+            return Err(io::ErrorKind::WouldBlock.into());
+        };
+        let read = stream.read(buffer);
+        let drained = stream.drained() && !stream.has_unread();
+        self.put_stream(stream);
+        Ok((read?, drained))
+    }
+
     /// Writes what is queued until it has left or the socket is full.
+    #[inline(always)]
     pub(crate) fn write_out(&self, lp: &Loop) -> Written {
+        // Nearly always: a bare socket takes all of it at once, and nobody else runs meanwhile.
+        let mut state = self.state.borrow_mut();
+        let now = &mut *state;
+        if let (Some(stream), Some(out)) = (&mut now.stream, &mut now.out)
+            && !stream.is_tls()
+            && !self.has(flag::BLOCKED)
+            && let Ok(n) = stream.write(&out.bytes[out.start..])
+        {
+            out.start += n;
+            self.bytes_written.set(self.bytes_written.get() + n as u64);
+            if out.unsent() == 0 {
+                let out = now.out.take();
+                drop(state);
+                if let Some(out) = out {
+                    lp.pool.borrow_mut().put(out);
+                }
+                return Written::All;
+            }
+        }
+        drop(state);
+        self.write_more(lp)
+    }
+
+    /// The same for whatever needs more than one write, or TLS.
+    #[inline(never)]
+    fn write_more(&self, lp: &Loop) -> Written {
         let (stream, out) = {
             let mut state = self.state.borrow_mut();
             (state.stream.take(), state.out.take())
@@ -408,7 +469,9 @@ impl Core {
                 }
                 Ok(n) => {
                     out.start += n;
-                    out.moved_at = lp.now_ms();
+                    if self.has(flag::BLOCKED) {
+                        out.moved_at = lp.now_ms();
+                    }
                     self.bytes_written.set(self.bytes_written.get() + n as u64);
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
@@ -489,6 +552,27 @@ impl Core {
         written
     }
 
+    /// The out-buffer and the settings, in one look.
+    #[inline(always)]
+    pub(crate) fn take_out_with_settings(&self, lp: &Loop) -> (Box<Buffer>, Rc<Settings>) {
+        let (out, settings) = {
+            let mut state = self.state.borrow_mut();
+            (state.out.take(), state.settings.clone())
+        };
+        (out.unwrap_or_else(|| lp.pool.borrow_mut().take()), settings)
+    }
+
+    /// Puts the out-buffer back, unless the session has ended meanwhile: nothing queued for one
+    /// session reaches the next.
+    #[inline]
+    pub(crate) fn put_out(&self, lp: &Loop, out: Box<Buffer>) {
+        if self.stage() < Stage::Failing {
+            self.state.borrow_mut().out = Some(out);
+        } else {
+            lp.pool.borrow_mut().put(out);
+        }
+    }
+
     #[inline]
     pub(crate) fn take_out(&self, lp: &Loop) -> Box<Buffer> {
         let out = self.state.borrow_mut().out.take();
@@ -501,6 +585,19 @@ impl Core {
         let result = f(&mut out);
         self.state.borrow_mut().out = Some(out);
         result
+    }
+
+    /// Bytes of this session's own that wait: without those for a session to come.
+    pub(crate) fn unsent(&self) -> usize {
+        let state = self.state.borrow();
+        let out = state.out.as_ref().map_or(0, |out| out.unsent());
+        out + state.rare.as_ref().map_or(0, |rare| rare.pong.len())
+    }
+
+    /// What counts against the limit: all that waits but the protocol's own answers.
+    pub(crate) fn counted(&self) -> usize {
+        let answers = self.peek_rare(|rare| rare.pong.len() + rare.answers_waiting).unwrap_or(0);
+        self.send_buffer_len().saturating_sub(answers)
     }
 
     /// Every byte that the kernel has not taken.

@@ -5,6 +5,7 @@ use super::core::{Core, Stage, flag};
 use super::heartbeat::PONG_TIMEOUT;
 use super::slot::Slot;
 use crate::events::Loop;
+use crate::protocols::Pad;
 use crate::{ErrorCode, Failure, FailureKind, Farewell, Phase, Protocol};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -44,8 +45,8 @@ impl Core {
         let keep = match (armed, earliest) {
             (Some(armed), Some(at)) => armed <= at,
             (None, None) => true,
-            (Some(_), None) => true,
-            (None, Some(_)) => false,
+            // None at all is taken back: a wheel with nothing in it needs no clock.
+            _ => false,
         };
         if !keep {
             lp.set_alarm(&self.alarm, self.key, earliest);
@@ -62,9 +63,12 @@ impl Core {
                 }
             }
         };
-        let limits = &self.settings().limits;
+        let settings = self.settings();
+        let limits = settings.limits();
         let opened = lp.at_ms(self.opened.get());
         match self.stage() {
+            // Its time begins with the attempt, in the next turn.
+            Stage::Dialing => {}
             stage if stage.is_opening() => {
                 add(self.opening_began(lp).checked_add(limits.opening), Due::Opening);
                 add(self.dial_next_at(), Due::NextAddress);
@@ -104,7 +108,7 @@ impl Core {
         add: &mut impl FnMut(Option<Instant>, Due),
     ) {
         let state = self.state.borrow();
-        let limits = &state.settings.limits;
+        let limits = state.settings.limits();
         let reading = !self.has(flag::PAUSED | flag::CHOKED);
         if let (Some(out), true) = (&state.out, self.has(flag::BLOCKED)) {
             add(lp.at_ms(out.moved_at).checked_add(limits.send_stall), Due::Stall);
@@ -112,11 +116,12 @@ impl Core {
         if let (Some(rest), true) = (&state.rest, reading && !self.has(flag::HELD)) {
             add(lp.at_ms(rest.moved_at).checked_add(limits.partial_package), Due::Partial);
         }
-        let Some(rare) = state.rare.as_deref() else { return };
+        let rare = state.rare.as_deref();
         if limits.idle != Duration::MAX && reading {
-            let heard = rare.last_input.unwrap_or(opened);
+            let heard = rare.and_then(|rare| rare.last_input).unwrap_or(opened);
             add(heard.checked_add(limits.idle), Due::Idle);
         }
+        let Some(rare) = rare else { return };
         add(rare.deadline, Due::Protocol);
         if let Some(beat) = &rare.heartbeat {
             add(beat.next_at, Due::Ping);
@@ -140,7 +145,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
     pub(crate) fn deadline_passed(self: &Rc<Self>, lp: &Rc<Loop>) {
         let core = &self.core;
         if core.stage() == Stage::Waiting {
-            self.dial_soon(lp);
+            self.redial_soon(lp);
             return;
         }
         // It has rung: whatever is next needs it armed anew.
@@ -168,7 +173,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
                 self.step(lp, step);
             }
             Due::Stall => {
-                let seconds = core.settings().limits.send_stall.as_secs_f64();
+                let seconds = core.settings().limits().send_stall.as_secs_f64();
                 let reason = format!("unsent bytes did not move for {seconds} s");
                 let failure = Failure::new(FailureKind::ClientClosed, Phase::Session, reason);
                 core.fail(lp, ErrorCode::SendFail, failure);
@@ -178,18 +183,18 @@ impl<P: Protocol, R: Role> Slot<P, R> {
                 self.begin_close(lp, Farewell::Asked);
             }
             Due::Partial => {
-                let seconds = core.settings().limits.partial_package.as_secs_f64();
+                let seconds = core.settings().limits().partial_package.as_secs_f64();
                 let reason = format!("a package that had begun stopped for {seconds} s");
-                self.violated(lp, crate::Violation::new(reason).code(1002), None);
+                let violation = crate::Violation::new(reason).code(1002);
+                self.violated(lp, violation, Pad::default());
             }
             Due::Protocol => {
                 core.with_rare(|rare| rare.deadline = None);
                 let asked = self.ask(lp, Farewell::Asked, |protocol, cx| protocol.on_timer(cx));
-                if let Some((answer, notes)) = asked {
-                    self.apply(lp, notes);
-                    if let Err(violation) = answer {
-                        self.violated(lp, violation, None);
-                    }
+                match asked {
+                    Some((Ok(()), pad)) => self.apply(lp, pad),
+                    Some((Err(violation), pad)) => self.violated(lp, violation, pad),
+                    None => {}
                 }
             }
             Due::Ping => self.beat(lp),

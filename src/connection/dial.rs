@@ -211,7 +211,7 @@ impl Core {
             Stage::Securing => Phase::Tls,
             _ => Phase::Handshake,
         };
-        let limit = self.settings().limits.opening;
+        let limit = self.settings().limits().opening;
         let reason =
             format!("the opening's deadline of {} s passed (Limits::opening)", limit.as_secs_f64());
         Failure::new(FailureKind::Deadline, phase, reason)

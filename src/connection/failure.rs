@@ -106,6 +106,11 @@ impl Core {
         }
     }
 
+    /// One that ends the session waits to be told.
+    pub(crate) fn has_failure(&self) -> bool {
+        self.peek_rare(|rare| rare.failure.is_some()) == Some(true)
+    }
+
     /// The socket is gone because of this: `on_error`, then `on_close`.
     pub(crate) fn fail(&self, lp: &Loop, code: ErrorCode, mut failure: Failure) {
         if self.stage() >= Stage::Failing {
@@ -122,8 +127,7 @@ impl Core {
 
     /// What was queued for an opening that has failed goes with it.
     pub(crate) fn drop_ahead(&self) -> u64 {
-        let Some(has) = self.peek_rare(|rare| rare.ahead_messages > 0) else { return 0 };
-        if !has {
+        if !self.has_ahead() {
             return 0;
         }
         let (bytes, messages) = self

@@ -91,7 +91,7 @@ pub type TcpConnection<P = crate::Tcp> = Connection<P, Server>;
 /// });
 /// con.connect();
 /// Worker::run_all()?;
-/// # workerman::Result::Ok(())
+/// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
 /// ```
 pub type AsyncTcpConnection<P = crate::Tcp> = Connection<P, Client>;
 
@@ -265,7 +265,8 @@ impl<P: Protocol, R: Role> Connection<P, R> {
     /// [`Sent::Dropped`].
     pub fn shutdown_write(&self) {
         self.with_core(|lp, core| {
-            if core.stage() == Stage::Open && !core.has(flag::SHUT_DONE) {
+            let opening = core.is_client() && core.stage() < Stage::Open;
+            if (opening || core.stage() == Stage::Open) && !core.has(flag::SHUT_DONE) {
                 core.set(flag::SHUT);
                 core.mark_dirty(lp);
             }
@@ -389,19 +390,19 @@ impl<P: Protocol, R: Role> Connection<P, R> {
 
     /// See [`set_max_send_buffer_size`](Self::set_max_send_buffer_size).
     pub fn max_send_buffer_size(&self) -> usize {
-        self.with_core(|_, core| core.settings().limits.send_buffer_bytes).unwrap_or(0)
+        self.with_core(|_, core| core.settings().limits().send_buffer_bytes).unwrap_or(0)
     }
 
     /// See [`set_max_package_size`](Self::set_max_package_size).
     pub fn max_package_size(&self) -> usize {
-        self.with_core(|_, core| core.settings().limits.message_bytes).unwrap_or(0)
+        self.with_core(|_, core| core.settings().limits().message_bytes).unwrap_or(0)
     }
 
     fn change_limits(&self, change: impl FnOnce(&mut Limits)) {
         self.with_core(|lp, core| {
             let settings: &mut Rc<Settings> = &mut core.state.borrow_mut().settings;
-            change(&mut Rc::make_mut(settings).limits);
-            if settings.limits.idle != std::time::Duration::MAX {
+            change(&mut Rc::make_mut(settings).terms.limits);
+            if settings.limits().idle != std::time::Duration::MAX {
                 core.set(flag::WATCH_INPUT);
             }
             core.set(flag::REARM);

@@ -3,8 +3,7 @@ use super::Role;
 use super::core::{Core, Stage, flag};
 use super::slot::Slot;
 use crate::events::{Buffer, Loop, RECEIVE_BYTES};
-use crate::protocols::Notes;
-use crate::transport::Stream;
+use crate::protocols::Pad;
 use crate::{
     Context, ErrorCode, Failure, FailureKind, Farewell, Input, Phase, Protocol, Violation,
 };
@@ -22,8 +21,13 @@ const MOVED_BYTES: usize = 16 << 10;
 const FIRST_ROOM: usize = 4 << 10;
 
 /// What ends a batch of messages, or changes it.
-const LOOK_UP: u32 =
-    flag::RELOAD | flag::PAUSED | flag::CHOKED | flag::UPGRADED | flag::EVENTS | flag::AGAIN;
+const LOOK_UP: u32 = flag::NOT_OPEN
+    | flag::RELOAD
+    | flag::PAUSED
+    | flag::CHOKED
+    | flag::UPGRADED
+    | flag::EVENTS
+    | flag::AGAIN;
 
 /// What an incomplete package waits for.
 #[derive(Clone, Copy, Default)]
@@ -83,8 +87,8 @@ impl<P: Protocol, R: Role> Slot<P, R> {
     /// The end of this connection's part: what it was told to send leaves.
     pub(crate) fn end_of_part(self: &Rc<Self>, lp: &Rc<Loop>) {
         let core = &self.core;
-        if core.stage().is_session() {
-            if !core.has(flag::BLOCKED) || core.has(flag::SHUT) || core.stage() != Stage::Open {
+        if !core.has(flag::NOT_OPEN) || core.stage().is_session() {
+            if !core.has(flag::BLOCKED) || core.has(flag::SHUT | flag::NOT_OPEN) {
                 self.flush(lp);
             }
             lp.after_callback();
@@ -96,6 +100,9 @@ impl<P: Protocol, R: Role> Slot<P, R> {
 
     fn may_read(&self) -> bool {
         let core = &self.core;
+        if !core.has(flag::NOT_OPEN | flag::EOF | flag::PAUSED | flag::CHOKED) {
+            return true;
+        }
         if !core.stage().is_session() || core.has(flag::EOF) {
             return false;
         }
@@ -112,65 +119,48 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         let Some(mut rest) = rest else { return };
         let mut awaited = Awaited { want: rest.want, wait: rest.wait };
         let filled = rest.filled;
-        let done = self.process(lp, &mut rest.bytes[..filled], &mut awaited);
+        let done = self.process_kept(lp, &mut rest.bytes[..filled], &mut awaited);
         self.keep(lp, rest, done, awaited);
     }
 
     /// One receive, and what follows from it.
     fn receive(self: &Rc<Self>, lp: &Rc<Loop>) -> Received {
-        let (stream, rest) = {
-            let mut state = self.core.state.borrow_mut();
-            (state.stream.take(), state.rest.take())
+        let rest = self.core.state.borrow_mut().rest.take();
+        let rest = match rest {
+            Some(rest) if !fits(&rest) => return self.receive_in_place(lp, rest),
+            rest => rest,
         };
-        let Some(mut stream) = stream else {
-            self.core.state.borrow_mut().rest = rest;
-            return Received::Empty;
-        };
-        match rest {
-            Some(rest) if !fits(&rest) => self.receive_in_place(lp, stream, rest),
-            rest => {
-                let mut buffer = lp.take_receive();
-                let (filled, mut awaited) = moved_back(lp, rest, &mut buffer);
-                let read = stream.read(&mut buffer[filled..]);
-                let drained = stream.drained();
-                self.core.put_stream(stream);
-                let n = match self.judge_read(lp, read) {
-                    Ok(n) => n,
-                    Err(ended) => {
-                        self.core.keep_rest(lp, &buffer[..filled], awaited);
-                        lp.put_receive(buffer);
-                        return ended;
-                    }
-                };
-                let filled = filled + n;
-                let done = self.process(lp, &mut buffer[..filled], &mut awaited);
-                if done < filled {
-                    self.keep_slice(lp, &buffer[done..filled], awaited);
-                }
+        let mut buffer = lp.take_receive();
+        let (filled, mut awaited) = moved_back(lp, rest, &mut buffer[..]);
+        let read = self.core.read(&mut buffer[filled..]);
+        let (n, received) = match self.judge_read(lp, read) {
+            Ok(read) => read,
+            Err(ended) => {
+                self.core.keep_rest(lp, &buffer[..filled], awaited);
                 lp.put_receive(buffer);
-                if drained { Received::Short } else { Received::More }
+                return ended;
             }
+        };
+        let filled = filled + n;
+        let done = self.process(lp, &mut buffer[..filled], &mut awaited);
+        if done < filled {
+            self.keep_slice(lp, &buffer[done..filled], awaited);
         }
+        lp.put_receive(buffer);
+        received
     }
 
     /// A large package grows where it is kept, by what has arrived, never by what was declared
     /// alone.
-    fn receive_in_place(
-        self: &Rc<Self>,
-        lp: &Rc<Loop>,
-        mut stream: Stream,
-        mut rest: Box<Buffer>,
-    ) -> Received {
+    fn receive_in_place(self: &Rc<Self>, lp: &Rc<Loop>, mut rest: Box<Buffer>) -> Received {
         let filled = rest.filled;
         if rest.bytes.len() < filled + FIRST_ROOM / 4 {
             let room = grown(filled, rest.want);
             rest.bytes.resize(room, 0);
         }
-        let read = stream.read(&mut rest.bytes[filled..]);
-        let drained = stream.drained();
-        self.core.put_stream(stream);
-        let n = match self.judge_read(lp, read) {
-            Ok(n) => n,
+        let read = self.core.read(&mut rest.bytes[filled..]);
+        let (n, received) = match self.judge_read(lp, read) {
+            Ok(read) => read,
             Err(ended) => {
                 self.core.state.borrow_mut().rest = Some(rest);
                 return ended;
@@ -179,24 +169,32 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         rest.filled += n;
         let mut awaited = Awaited { want: rest.want, wait: rest.wait };
         let filled = rest.filled;
-        let done = self.process(lp, &mut rest.bytes[..filled], &mut awaited);
+        let done = self.process_kept(lp, &mut rest.bytes[..filled], &mut awaited);
         self.keep(lp, rest, done, awaited);
-        if drained { Received::Short } else { Received::More }
+        received
     }
 
-    fn judge_read(&self, lp: &Loop, read: io::Result<usize>) -> Result<usize, Received> {
+    /// How many bytes came, and whether more may be there.
+    #[inline]
+    fn judge_read(
+        &self,
+        lp: &Loop,
+        read: io::Result<(usize, bool)>,
+    ) -> Result<(usize, Received), Received> {
         match read {
-            Ok(0) => Err(Received::Eof),
-            Ok(n) => {
+            Ok((n, drained)) if n > 0 => {
                 self.core.bytes_read.set(self.core.bytes_read.get() + n as u64);
                 if self.core.has(flag::WATCH_INPUT) {
                     self.core.heard(lp);
                 }
-                Ok(n)
+                Ok((n, if drained { Received::Short } else { Received::More }))
             }
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Err(Received::Empty),
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => Err(Received::More),
-            Err(e) => Err(Received::Failed(e)),
+            Ok(_) => Err(Received::Eof),
+            Err(e) => Err(match e.kind() {
+                io::ErrorKind::WouldBlock => Received::Empty,
+                io::ErrorKind::Interrupted => Received::More,
+                _ => Received::Failed(e),
+            }),
         }
     }
 
@@ -227,24 +225,25 @@ impl<P: Protocol, R: Role> Slot<P, R> {
     // ------------------------------------------------------------------ packages
 
     /// Divides bytes into packages and delivers them. How many bytes are done with.
+    #[inline(always)]
     fn process(self: &Rc<Self>, lp: &Rc<Loop>, buffer: &mut [u8], awaited: &mut Awaited) -> usize {
         if !matches!(self.core.stage(), Stage::Open | Stage::Farewell) {
             return buffer.len();
         }
         let whole = buffer.len();
         let settings = self.core.settings();
-        let mut scratch = lp.take_scratch();
+        // The loop's is fetched for packages that need it: most do not.
+        let mut scratch = Vec::new();
         let mut callbacks = self.callbacks();
-        let mut notes = Notes::default();
-        let mut cx = Context { notes: &mut notes, scene: settings.scene(lp) };
+        let mut pad = Pad::default();
+        let mut cx = Context { pad: &mut pad, scene: settings.scene() };
         let con = self.handle();
         let mut at = 0;
         while at < whole {
-            scratch.clear();
             let step = {
                 let Ok(mut guard) = self.protocol.try_borrow_mut() else { break };
                 let Some(protocol) = guard.as_mut() else { break };
-                first_package(protocol, &mut buffer[at..], &mut scratch, awaited, &mut cx)
+                first_package(lp, protocol, &mut buffer[at..], &mut scratch, awaited, &mut cx)
             };
             let message = match step {
                 Ok(Some((length, message))) => {
@@ -253,23 +252,21 @@ impl<P: Protocol, R: Role> Slot<P, R> {
                 }
                 Ok(None) => break,
                 Err(violation) => {
-                    let mut noted = mem::take(cx.notes);
-                    self.apply_quietly(lp, &mut noted);
-                    self.violated(lp, violation, noted.refusal);
+                    self.violated(lp, violation, mem::take(cx.pad));
                     at = whole;
                     break;
                 }
             };
             if let (Some(message), Stage::Open) = (message, self.core.stage()) {
                 if let Some(f) = &callbacks.message {
-                    let settled = lp.call(|| f.borrow_mut().call(con, message));
+                    let settled = lp.call(|| f.call(con, message));
                     self.settle(lp, settled);
                 }
             }
-            if !cx.notes.is_quiet() {
-                self.apply(lp, mem::take(cx.notes));
+            if !cx.pad.is_empty() {
+                self.apply(lp, mem::take(cx.pad));
             }
-            if self.core.has(LOOK_UP) || lp.has_queued() || self.core.stage() != Stage::Open {
+            if self.core.has(LOOK_UP) || lp.has_queued() {
                 lp.after_callback();
                 if !self.goes_on() {
                     // What is left is parked: nothing will announce it again.
@@ -282,9 +279,22 @@ impl<P: Protocol, R: Role> Slot<P, R> {
             }
         }
         drop(callbacks);
-        lp.put_scratch(scratch);
+        if scratch.capacity() > 0 {
+            lp.put_scratch(scratch);
+        }
         let counts = matches!(self.core.stage(), Stage::Open | Stage::Farewell);
         if counts || self.core.has(flag::UPGRADED) { at } else { whole }
+    }
+
+    /// The same for bytes that were kept.
+    #[inline(never)]
+    fn process_kept(
+        self: &Rc<Self>,
+        lp: &Rc<Loop>,
+        buffer: &mut [u8],
+        awaited: &mut Awaited,
+    ) -> usize {
+        self.process(lp, buffer, awaited)
     }
 
     /// Whether the rest of a batch may be delivered.
@@ -317,7 +327,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
     pub(crate) fn eof_in_session(self: &Rc<Self>, lp: &Rc<Loop>) {
         let core = &self.core;
         let rest = core.state.borrow_mut().rest.take();
-        let mut rest = rest.unwrap_or_else(|| lp.pool.borrow_mut().take());
+        let mut rest = rest.unwrap_or_else(|| lp.pool.borrow_mut().take_empty());
         let filled = rest.filled;
         let mut scratch = lp.take_scratch();
         scratch.clear();
@@ -329,10 +339,11 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         }
         if core.has(flag::HELD) {
             let violation = Violation::new("the peer closed before the handshake was complete");
-            self.violated(lp, violation, None);
+            self.violated(lp, violation, Pad::default());
         } else if core.has(flag::HALF_OPEN) {
             core.queue(lp, flag::ON_END);
             lp.after_callback();
+            self.both_ended(lp);
         } else {
             self.close_flushing(lp);
         }
@@ -344,19 +355,16 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         let asked =
             self.ask(lp, Farewell::Asked, |protocol, cx| protocol.on_eof(rest, scratch, cx));
         match asked {
-            Some((Ok(message), notes)) => {
+            Some((Ok(message), pad)) => {
                 if let (Some(message), Some(f)) = (message, &self.callbacks().message) {
                     let con = self.handle();
-                    let settled = lp.call(|| f.borrow_mut().call(con, message));
+                    let settled = lp.call(|| f.call(con, message));
                     self.settle(lp, settled);
                 }
-                self.apply(lp, notes);
+                self.apply(lp, pad);
                 lp.after_callback();
             }
-            Some((Err(violation), mut notes)) => {
-                self.apply_quietly(lp, &mut notes);
-                self.violated(lp, violation, notes.refusal);
-            }
+            Some((Err(violation), pad)) => self.violated(lp, violation, pad),
             None => {}
         }
     }
@@ -384,7 +392,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
                 let failure = Failure::new(FailureKind::Tls, Phase::Session, e.to_string());
                 core.fail(lp, ErrorCode::SessionFail, failure.with_io(e));
             }
-            _ if core.send_buffer_len() > 0 => {
+            _ if core.unsent() > 0 => {
                 core.fail(lp, ErrorCode::SendFail, super::failure::write_failed(e));
             }
             _ => self.end(lp),
@@ -395,12 +403,20 @@ impl<P: Protocol, R: Role> Slot<P, R> {
 /// The first package and its message; `None`: it is not whole.
 #[inline(always)]
 fn first_package<'a, P: Protocol>(
+    lp: &Loop,
     protocol: &mut P,
     buffer: &'a mut [u8],
     scratch: &'a mut Vec<u8>,
     awaited: &mut Awaited,
     cx: &mut Context,
 ) -> Result<Option<(usize, Option<P::Incoming<'a>>)>, Violation> {
+    if !awaited.wait
+        && let Some(seen) = protocol.glance(buffer, cx)
+    {
+        *awaited = Awaited::default();
+        let message = protocol.decode_glanced(seen, &mut buffer[..seen.end])?;
+        return Ok(Some((seen.end, message)));
+    }
     let length = match *awaited {
         Awaited { want: Some(want), wait: true } => want,
         _ => match protocol.input(buffer, cx)? {
@@ -421,6 +437,10 @@ fn first_package<'a, P: Protocol>(
         return Ok(None);
     }
     *awaited = Awaited::default();
+    if scratch.capacity() == 0 {
+        *scratch = lp.take_scratch();
+    }
+    scratch.clear();
     let message = protocol.decode(&mut buffer[..length], scratch, cx)?;
     Ok(Some((length, message)))
 }

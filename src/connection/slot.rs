@@ -6,7 +6,7 @@ use super::dial::Step;
 use super::{Connection, Role};
 use crate::error::CallbackError;
 use crate::events::{Ending, Endpoint, Loop, Readiness, ResolveError, Settled};
-use crate::protocols::{Event, Notes};
+use crate::protocols::{Event, Notes, Pad, Scene};
 use crate::transport::tls::default_client;
 use crate::transport::{Stream, TlsFailure};
 use crate::{
@@ -63,18 +63,19 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         lp: &Loop,
         farewell: Farewell,
         f: impl FnOnce(&mut P, &mut Context) -> T,
-    ) -> Option<(T, Notes)> {
+    ) -> Option<(T, Pad)> {
         let settings = self.core.settings();
-        let mut notes = Notes { farewell, ..Notes::default() };
+        let mut pad = Pad::default();
         let mut protocol = self.protocol.try_borrow_mut().ok()?;
-        let scene = settings.scene(lp);
-        let answer = f(protocol.as_mut()?, &mut Context { notes: &mut notes, scene });
-        Some((answer, notes))
+        let scene = Scene { farewell, ..settings.scene() };
+        let answer = f(protocol.as_mut()?, &mut Context { pad: &mut pad, scene });
+        Some((answer, pad))
     }
 
     /// Does what a protocol's method noted.
-    pub(crate) fn apply(self: &Rc<Self>, lp: &Rc<Loop>, mut notes: Notes) {
-        loop {
+    pub(crate) fn apply(self: &Rc<Self>, lp: &Rc<Loop>, mut pad: Pad) {
+        while !pad.is_empty() {
+            let mut notes = pad.take();
             if !notes.answers.is_empty() {
                 let answers = mem::take(&mut notes.answers);
                 self.core.answer(lp, &answers, notes.answer_is_pong);
@@ -98,20 +99,18 @@ impl<P: Protocol, R: Role> Slot<P, R> {
             }
             let asked = self.ask(lp, Farewell::Asked, |protocol, cx| protocol.after_event(cx));
             let Some((answer, noted)) = asked else { return };
-            notes = noted;
+            pad = noted;
             if let Err(violation) = answer {
-                self.apply_quietly(lp, &mut notes);
-                self.violated(lp, violation, None);
+                self.violated(lp, violation, pad);
                 return;
             }
         }
     }
 
     /// Only what is for the peer: the session ends.
-    pub(crate) fn apply_quietly(&self, lp: &Loop, notes: &mut Notes) {
+    pub(crate) fn apply_quietly(&self, lp: &Loop, notes: &Notes) {
         if !notes.answers.is_empty() {
-            let answers = mem::take(&mut notes.answers);
-            self.core.answer(lp, &answers, false);
+            self.core.answer(lp, &notes.answers, false);
         }
     }
 
@@ -221,6 +220,10 @@ impl<P: Protocol, R: Role> Slot<P, R> {
     }
 
     fn deliver_failures(self: &Rc<Self>, lp: &Rc<Loop>) {
+        if self.core.stage() == Stage::Failing && !self.core.has(flag::AGAIN) {
+            // What was queued for it is gone already.
+            self.drop_next();
+        }
         if let Some(drops) = self.core.take_drops(lp) {
             self.on_error(lp, ErrorCode::SendFail, &drops);
             self.core.report_drops(lp);
@@ -313,7 +316,8 @@ impl<P: Protocol, R: Role> Slot<P, R> {
             owner.began(core.id, core.key);
         }
         if let Some(client) = &self.client {
-            let next = self.next_of(client);
+            let made = client.next.take();
+            let next = self.next(client, made);
             let old = self.protocol.replace(Some(next));
             drop(old);
         }
@@ -347,21 +351,12 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         }
     }
 
-    /// The protocol of the session that begins. One that was made ahead of it is told again what
-    /// its address says: headers may have been set since.
-    fn next_of(&self, client: &ClientSide<P>) -> P {
-        match client.next.take() {
-            Some(mut next) => {
-                (client.address)(&mut next, &self.core);
-                next
-            }
-            None => self.make(client),
-        }
-    }
-
-    /// A protocol value for a session to come.
-    pub(crate) fn make(&self, client: &ClientSide<P>) -> P {
-        let mut protocol = (client.make)();
+    /// The protocol value of the session to come: the one that encoded what waits for it, or a
+    /// fresh one. It is told the settings as they are now.
+    pub(crate) fn next(&self, client: &ClientSide<P>, made: Option<P>) -> P {
+        // One whose messages went with an opening that failed is of no use to the next.
+        let made = made.filter(|_| self.core.has_ahead());
+        let mut protocol = made.unwrap_or_else(|| (client.make)());
         (client.address)(&mut protocol, &self.core);
         protocol
     }
@@ -394,41 +389,12 @@ pub(crate) fn call_plain<P: Protocol, R: Role>(
 
 impl<P: Protocol, R: Role> Endpoint for Slot<P, R> {
     fn handle_ready(self: Rc<Self>, lp: &Rc<Loop>, ready: Readiness) {
-        let core = &self.core;
-        if ready == Readiness::AGAIN {
-            core.clear(flag::LISTED);
-            core.report_drops(lp);
-            lp.after_callback();
-        } else if core.has(flag::LISTED) {
-            // The ready list asks it, for whatever this event says: one budget a turn, not two.
-            return;
+        if self.core.has(flag::NOT_OPEN | flag::LISTED | flag::BLOCKED) {
+            return self.ready_rarely(lp, ready);
         }
-        match core.stage() {
-            Stage::Dialing if core.peek_rare(|r| r.dial_asked_in) == Some(lp.turn_number()) => {
-                core.list_again(lp);
-            }
-            Stage::Dialing => {
-                let step = core.dial(lp);
-                self.step(lp, step);
-            }
-            Stage::Connecting => {
-                let step = core.dial_ready(lp);
-                self.step(lp, step);
-            }
-            Stage::Securing => {
-                self.secure(lp);
-                core.rearm(lp);
-            }
-            stage if stage.is_session() => {
-                if ready.writable && core.has(flag::BLOCKED) {
-                    self.flush(lp);
-                }
-                if ready.readable || ready.closed {
-                    self.serve(lp, ready.closed);
-                }
-                self.end_of_part(lp);
-            }
-            _ => {}
+        if ready.readable || ready.closed {
+            self.serve(lp, ready.closed);
+            self.end_of_part(lp);
         }
     }
 
@@ -492,6 +458,47 @@ impl<P: Protocol, R: Role> Endpoint for Slot<P, R> {
 }
 
 impl<P: Protocol, R: Role> Slot<P, R> {
+    /// Ready, and something else than an open session with nothing in its way.
+    #[inline(never)]
+    fn ready_rarely(self: Rc<Self>, lp: &Rc<Loop>, ready: Readiness) {
+        let core = &self.core;
+        if ready == Readiness::AGAIN {
+            core.clear(flag::LISTED);
+            core.report_drops(lp);
+            lp.after_callback();
+        } else if core.has(flag::LISTED) {
+            // The ready list asks it, for whatever this event says: one budget a turn, not two.
+            return;
+        }
+        match core.stage() {
+            Stage::Dialing if core.peek_rare(|r| r.dial_asked_in) == Some(lp.turn_number()) => {
+                core.list_again(lp);
+            }
+            Stage::Dialing => {
+                let step = core.dial(lp);
+                self.step(lp, step);
+            }
+            Stage::Connecting => {
+                let step = core.dial_ready(lp);
+                self.step(lp, step);
+            }
+            Stage::Securing => {
+                self.secure(lp);
+                core.rearm(lp);
+            }
+            stage if stage.is_session() => {
+                if ready.writable && core.has(flag::BLOCKED) {
+                    self.flush(lp);
+                }
+                if ready.readable || ready.closed {
+                    self.serve(lp, ready.closed);
+                }
+                self.end_of_part(lp);
+            }
+            _ => {}
+        }
+    }
+
     /// The handle goes stale; what it owned is dropped once nobody works with it.
     pub(crate) fn free(self: &Rc<Self>, lp: &Rc<Loop>) {
         if let Some(owner) = self.core.settings().owner() {

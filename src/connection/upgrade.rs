@@ -53,6 +53,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         if let Some(((), notes)) = new.ask(lp, Farewell::Asked, |q, cx| q.on_connect(cx)) {
             new.apply(lp, notes);
         }
+        new.core.watch_idle();
         new.core.set(flag::PARKED | flag::REARM);
         new.core.list_again(lp);
         new.core.mark_dirty(lp);
@@ -113,10 +114,8 @@ impl Core {
 
     /// Bytes to be delivered in the next turn.
     fn park(&self, lp: &Loop, left: &[u8]) {
-        let mut rest = {
-            let rest = self.state.borrow_mut().rest.take();
-            rest.unwrap_or_else(|| lp.pool.borrow_mut().take())
-        };
+        let rest = self.state.borrow_mut().rest.take();
+        let mut rest = rest.unwrap_or_else(|| lp.pool.borrow_mut().take_empty());
         let filled = rest.filled;
         rest.bytes.truncate(filled);
         rest.bytes.extend_from_slice(left);

@@ -73,7 +73,9 @@ impl<P: WebsocketSession, R: Role> Connection<P, R> {
     /// while the session is on, and where there was none.
     pub fn close_code(&self) -> Option<u16> {
         self.with_slot(|lp, slot| {
-            let ended = slot.core.stage() >= super::Stage::Farewell;
+            // In `on_close` a reconnect that was asked for is another stage already; the value of
+            // the session that ended is there until that returns.
+            let ended = slot.core.stage() != super::Stage::Open;
             let asked = slot.ask(lp, Farewell::Asked, |p, _| p.session().close_code());
             match asked {
                 Some((Some(code), _)) => Some(code),

@@ -1,7 +1,5 @@
 //! Buffers that connections borrow while they hold an incomplete package or unsent bytes, and give
 //! back when empty.
-use super::Readiness;
-use super::slab::Key;
 
 /// Bytes from `start` on are of interest; before it they have been dealt with.
 #[derive(Debug, Default)]
@@ -24,12 +22,11 @@ impl Buffer {
         self.bytes.len() - self.start
     }
 
+    /// The rest is set by whoever keeps a package.
+    #[inline]
     fn reset(&mut self) {
         self.bytes.clear();
         self.start = 0;
-        self.want = None;
-        self.wait = false;
-        self.filled = 0;
     }
 }
 
@@ -40,27 +37,32 @@ pub(crate) struct Pool {
     // Boxed on purpose: a connection keeps one pointer, and the box itself serves again.
     #[expect(clippy::vec_box, reason = "a connection holds the box, eight bytes while it is idle")]
     kept: Vec<Box<Buffer>>,
-    seen: Vec<(Key, Readiness)>,
 }
 
 impl Pool {
     const KEPT: usize = 16;
     const KEPT_BYTES: usize = 8 << 10;
 
+    #[inline]
     pub(crate) fn take(&mut self) -> Box<Buffer> {
         self.kept.pop().unwrap_or_default()
     }
 
+    /// One that says it holds no part of a package.
+    pub(crate) fn take_empty(&mut self) -> Box<Buffer> {
+        let mut buffer = self.take();
+        buffer.want = None;
+        buffer.wait = false;
+        buffer.filled = 0;
+        buffer
+    }
+
     /// Gives it back. What comes out is freed by the caller.
+    #[inline]
     pub(crate) fn put(&mut self, mut buffer: Box<Buffer>) {
         if self.kept.len() < Self::KEPT && buffer.bytes.capacity() <= Self::KEPT_BYTES {
             buffer.reset();
             self.kept.push(buffer);
         }
-    }
-
-    /// The room in which a turn keeps what its poll saw.
-    pub(super) fn seen(&mut self) -> &mut Vec<(Key, Readiness)> {
-        &mut self.seen
     }
 }

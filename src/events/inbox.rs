@@ -13,7 +13,7 @@ type Job = Box<dyn FnOnce() -> Settled + Send>;
 
 #[derive(Default)]
 struct Shared {
-    /// Something waits: tested by the loop without the lock.
+    /// Something waits, and the loop has been woken for it.
     mail: AtomicBool,
     letters: Mutex<Letters>,
 }
@@ -122,7 +122,12 @@ impl Inbox {
     }
 
     pub(super) fn wake_by(&self, waker: Arc<Waker>) {
-        self.shared.borrow().lock().waker = Some(waker);
+        let shared = self.shared.borrow();
+        shared.lock().waker = Some(waker.clone());
+        if shared.mail.load(Ordering::Acquire) {
+            // Posted before there was anyone to wake.
+            let _ = waker.wake();
+        }
     }
 
     /// For helper threads that only say "look again".
@@ -131,11 +136,6 @@ impl Inbox {
         Arc::new(move || {
             shared.post(|_| {});
         })
-    }
-
-    #[inline]
-    pub(super) fn has_mail(&self) -> bool {
-        self.shared.borrow().mail.load(Ordering::Acquire)
     }
 
     /// Runs what waited when it was called.

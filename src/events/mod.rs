@@ -128,6 +128,7 @@ mod flag {
     pub(super) const DELIVERING: u8 = 4;
     pub(super) const CONTAIN_PANICS: u8 = 8;
     pub(super) const PROGRAM_TIMERS_OFF: u8 = 16;
+    pub(super) const DIRTY: u8 = 32;
 }
 
 static LOOPS: AtomicU64 = AtomicU64::new(1);
@@ -137,7 +138,7 @@ thread_local! {
 }
 
 /// The one door to time.
-fn clock() -> Instant {
+pub(crate) fn clock() -> Instant {
     Instant::now()
 }
 
@@ -152,7 +153,7 @@ pub(crate) struct Loop {
     /// Unique in the process.
     pub(crate) number: u64,
     start: Instant,
-    now: Cell<Instant>,
+    now: Cell<Option<Instant>>,
     flags: Cell<u8>,
     turn_number: Cell<u32>,
     deliveries: Cell<u32>,
@@ -166,9 +167,11 @@ pub(crate) struct Loop {
     dirty: RefCell<Vec<Key>>,
     /// With events to deliver.
     queued: RefCell<VecDeque<Key>>,
-    receive: Cell<Vec<u8>>,
+    receive: Cell<Option<Box<[u8; RECEIVE_BYTES]>>>,
     scratch: Cell<Vec<u8>>,
     due: Cell<Vec<TimerKey>>,
+    /// The room in which a turn keeps what its poll saw.
+    seen: RefCell<Vec<(Key, Readiness)>>,
     pub(crate) pool: RefCell<Pool>,
     resolver: RefCell<Option<Resolver>>,
     signals: signal::Signals,
@@ -185,7 +188,7 @@ impl Loop {
         Loop {
             number: LOOPS.fetch_add(1, Ordering::Relaxed),
             start,
-            now: Cell::new(start),
+            now: Cell::new(None),
             flags: Cell::new(0),
             turn_number: Cell::new(0),
             deliveries: Cell::new(0),
@@ -199,6 +202,7 @@ impl Loop {
             receive: Cell::default(),
             scratch: Cell::default(),
             due: Cell::default(),
+            seen: RefCell::default(),
             pool: RefCell::default(),
             resolver: RefCell::new(None),
             signals: signal::Signals::default(),
@@ -334,6 +338,7 @@ impl Loop {
     #[inline]
     pub(crate) fn mark_dirty(&self, key: Key) {
         self.dirty.borrow_mut().push(key);
+        self.set_flag(flag::DIRTY, true);
     }
 
     /// The poller, made when it is first needed.
@@ -358,15 +363,19 @@ impl Loop {
 
     // ------------------------------------------------------------------ time
 
-    /// The time of this turn.
+    /// The time of this turn: read when it is first asked for, after the poll, and then the same
+    /// for all of the turn.
     #[inline]
     pub(crate) fn now(&self) -> Instant {
-        self.now.get()
+        match self.now.get() {
+            Some(now) => now,
+            None => self.read_clock(),
+        }
     }
 
     /// Milliseconds from the loop's beginning to this turn.
     pub(crate) fn now_ms(&self) -> u64 {
-        self.ms(self.now.get())
+        self.ms(self.now())
     }
 
     fn ms(&self, at: Instant) -> u64 {
@@ -378,10 +387,11 @@ impl Loop {
         self.start + Duration::from_millis(ms)
     }
 
-    /// Outside the loop's own turns the clock has stood still: reads it.
+    /// A callback may have taken long, and outside the loop's own turns the clock has stood still.
     pub(crate) fn read_clock(&self) -> Instant {
-        self.now.set(clock());
-        self.now.get()
+        let now = clock();
+        self.now.set(Some(now));
+        now
     }
 
     /// The date; read once a turn.
@@ -461,17 +471,13 @@ impl Loop {
 
     /// The receive buffer, moved out while it is parsed.
     #[inline]
-    pub(crate) fn take_receive(&self) -> Vec<u8> {
-        let mut buffer = self.receive.take();
-        if buffer.len() < RECEIVE_BYTES {
-            buffer.resize(RECEIVE_BYTES, 0);
-        }
-        buffer
+    pub(crate) fn take_receive(&self) -> Box<[u8; RECEIVE_BYTES]> {
+        self.receive.take().unwrap_or_else(fresh_receive)
     }
 
     #[inline]
-    pub(crate) fn put_receive(&self, buffer: Vec<u8>) {
-        self.receive.set(buffer);
+    pub(crate) fn put_receive(&self, buffer: Box<[u8; RECEIVE_BYTES]>) {
+        self.receive.set(Some(buffer));
     }
 
     /// The scratch buffer, moved out while messages are decoded; empty.
@@ -548,11 +554,20 @@ impl Loop {
         let alarms: Vec<Alarm> = self.wheel.borrow_mut().drain_all();
         self.ready.borrow_mut().clear();
         self.dirty.borrow_mut().clear();
+        self.set_flag(flag::DIRTY, false);
         self.queued.borrow_mut().clear();
         self.set_flag(flag::QUEUED | flag::PROGRAM_TIMERS_OFF, false);
         self.resolver.take();
         self.signals.clear();
         drop((dropped, alarms));
+    }
+}
+
+#[cold]
+fn fresh_receive() -> Box<[u8; RECEIVE_BYTES]> {
+    match vec![0; RECEIVE_BYTES].try_into() {
+        Ok(buffer) => buffer,
+        Err(_) => unreachable!("a vector of that very length"),
     }
 }
 

@@ -14,7 +14,7 @@ impl Loop {
     ) -> Option<Result<Vec<SocketAddr>, ResolveError>> {
         let mut resolver = self.resolver.borrow_mut();
         let resolver = resolver.get_or_insert_with(|| Resolver::new(self.inbox.notifier()));
-        resolver.resolve(host, port, key.to_u64(), self.now.get())
+        resolver.resolve(host, port, key.to_u64(), self.now())
     }
 
     /// A connect failed: the next one asks for the name anew.
@@ -26,7 +26,7 @@ impl Loop {
 
     pub(super) fn deliver_resolved(self: &Rc<Self>) {
         let found = match &mut *self.resolver.borrow_mut() {
-            Some(resolver) => resolver.take_ready(self.now.get()),
+            Some(resolver) => resolver.take_ready(self.now()),
             None => return,
         };
         for (ticket, addresses) in found {

@@ -5,7 +5,7 @@ use crate::{Error, Outcome};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook_mio::v1_0::Signals as Source;
 use std::cell::{Cell, RefCell};
-use std::io;
+use std::io::{self, IsTerminal};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -43,7 +43,11 @@ impl Signals {
         }
         self.installed.set(true);
         defaults.store(false, Ordering::SeqCst);
-        *self.second_interrupt.borrow_mut() = Some(exit_by_second_interrupt()?);
+        // At a terminal from the start, since the callback that the keys are meant for may hang.
+        // Elsewhere from the first one on: a second thread makes each system call a little dearer.
+        if std::io::stdin().is_terminal() {
+            *self.second_interrupt.borrow_mut() = Some(exit_by_second_interrupt(None)?);
+        }
         Ok(())
     }
 
@@ -61,6 +65,12 @@ impl Signals {
         let source = self.source.take();
         let handlers = self.handlers.take();
         drop((source, handlers));
+    }
+
+    /// The process was asked to stop, and nobody has acted on it yet.
+    #[inline]
+    pub(crate) fn has_stop(&self) -> bool {
+        self.asked.get().is_some()
     }
 
     pub(crate) fn take_stop(&self) -> Option<StopSignal> {
@@ -111,6 +121,12 @@ impl Signals {
         if self.asked.get() != Some(StopSignal::Stop) {
             self.asked.set(Some(asked));
         }
+        if signal == SIGINT && self.second_interrupt.borrow().is_none() {
+            match exit_by_second_interrupt(Some(clock())) {
+                Ok(watcher) => *self.second_interrupt.borrow_mut() = Some(watcher),
+                Err(e) => log::warn!("a second SIGINT will not end the process at once: {e}"),
+            }
+        }
     }
 }
 
@@ -160,13 +176,14 @@ fn defaults() -> io::Result<&'static Arc<AtomicBool>> {
 }
 
 /// A thread of its own, since the loop may hang in the very callback that the second Ctrl-C is
-/// meant for.
-fn exit_by_second_interrupt() -> io::Result<signal_hook::iterator::Handle> {
+/// meant for. `first`: when the first one came, if it has.
+fn exit_by_second_interrupt(
+    mut first: Option<Instant>,
+) -> io::Result<signal_hook::iterator::Handle> {
     let mut interrupts = signal_hook::iterator::Signals::new([SIGINT])?;
     let handle = interrupts.handle();
     std::thread::Builder::new().name("workerman-sigint".into()).stack_size(64 << 10).spawn(
         move || {
-            let mut first: Option<Instant> = None;
             for _ in interrupts.forever() {
                 match first {
                     Some(at) if clock().saturating_duration_since(at) >= SAME_KEY_PRESS => {

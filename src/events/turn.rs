@@ -1,5 +1,5 @@
 //! One turn of the loop; [`super`] says in which order.
-use super::poller::{Poller, Seen};
+use super::poller::Seen;
 use super::slab::Key;
 use super::wheel::TimerKey;
 use super::{Alarm, Loop, Readiness, clock, flag};
@@ -7,76 +7,86 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 use std::{io, mem};
 
+/// What a poll saw beside sockets.
+#[derive(Default)]
+struct Others {
+    signals: bool,
+    woken: bool,
+}
+
 impl Loop {
     /// One turn: waits at most so long, delivers all that happened.
     pub(crate) fn turn(self: &Rc<Self>, at_most: Option<Duration>) -> io::Result<()> {
-        self.prepare()?;
         self.turn_number.set(self.turn_number.get().wrapping_add(1));
         self.deliveries.set(0);
-        let was_stopping = self.is_stopping();
-        self.deliver_queued();
+        // A stop that was remembered may begin right now: then there may be nothing to wait for.
+        let stops = self.has_queued() && self.begins_to_stop();
         self.flush_dirty();
-        let again = mem::take(&mut *self.ready.borrow_mut());
-        // A stop that was remembered has begun right now: there may be nothing to wait for.
-        let stops = self.is_stopping() && !was_stopping;
-        let busy = stops || !again.is_empty() || self.has_queued() || self.inbox.has_mail();
-        let wait = if busy { Some(Duration::ZERO) } else { self.wait_for(at_most) };
-        let Some(mut poller) = self.poller.take() else {
-            return Err(io::Error::other("the poll is in use"));
-        };
-        let waited = poller.wait(wait);
-        self.read_clock();
-        // The poller goes back before anything runs that may register a socket; what it saw is read
-        // out of it one by one.
-        self.serve(poller, waited)?;
-        self.serve_again(again);
-        self.flush_dirty();
-        Ok(())
-    }
-
-    /// Until the next timer, at most `at_most`.
-    fn wait_for(&self, at_most: Option<Duration>) -> Option<Duration> {
-        let next = self.wheel.borrow().next();
-        match (next, at_most) {
-            (None, at_most) => at_most,
-            (Some(at), None) => Some(at.saturating_duration_since(clock())),
-            (Some(at), Some(most)) => Some(at.saturating_duration_since(clock()).min(most)),
-        }
-    }
-
-    fn serve(self: &Rc<Self>, poller: Poller, waited: io::Result<()>) -> io::Result<()> {
-        let mut sockets = mem::take(&mut *self.pool.borrow_mut().seen());
-        let (mut signals, mut woken) = (false, false);
-        sockets.extend(poller.seen().filter_map(|seen| match seen {
-            Seen::Endpoint(key, readiness) => Some((key, readiness)),
-            Seen::Signals => {
-                signals = true;
-                None
-            }
-            Seen::Woken => {
-                woken = true;
-                None
-            }
-        }));
-        *self.poller.borrow_mut() = Some(poller);
-        waited?;
-        if signals {
+        let again = self.take_ready();
+        let busy = stops || again.is_some() || self.has_queued();
+        let timer = self.wheel.borrow().next();
+        let wait = if busy { Some(Duration::ZERO) } else { until(timer, at_most) };
+        let others = self.wait(wait)?;
+        self.now.set(None);
+        if others.signals {
             self.signals.deliver(self);
         }
-        if woken || self.inbox.has_mail() {
+        if others.woken {
             self.inbox.deliver(self);
             self.deliver_resolved();
         }
-        self.fire_timers();
-        for &(key, readiness) in &sockets {
+        if timer.is_some() {
+            self.fire_timers();
+        }
+        let mut next = 0;
+        loop {
+            let seen = self.seen.borrow().get(next).copied();
+            let Some((key, readiness)) = seen else { break };
+            next += 1;
             if let Some(endpoint) = self.find(key) {
                 endpoint.handle_ready(self, readiness);
                 self.after_callback();
             }
         }
-        sockets.clear();
-        *self.pool.borrow_mut().seen() = sockets;
+        if let Some(again) = again {
+            self.serve_again(again);
+        }
+        self.flush_dirty();
         Ok(())
+    }
+
+    /// Delivers what the turn before has left; whether the stop began with it.
+    #[inline(never)]
+    fn begins_to_stop(self: &Rc<Self>) -> bool {
+        let was_stopping = self.is_stopping();
+        self.after_callback();
+        self.is_stopping() && !was_stopping
+    }
+
+    /// The ready list, as it is now: what is listed from here on belongs to the next turn.
+    fn take_ready(&self) -> Option<Vec<Key>> {
+        let mut ready = self.ready.borrow_mut();
+        if ready.is_empty() { None } else { Some(mem::take(&mut *ready)) }
+    }
+
+    /// Waits, and notes what was seen. No user code runs here, so the poller stays where it is.
+    fn wait(&self, at_most: Option<Duration>) -> io::Result<Others> {
+        let mut others = Others::default();
+        let mut poller = self.poller.borrow_mut();
+        let Some(poller) = poller.as_mut() else {
+            return Err(io::Error::other("the loop has no poll"));
+        };
+        poller.wait(at_most)?;
+        let mut sockets = self.seen.borrow_mut();
+        sockets.clear();
+        for seen in poller.seen() {
+            match seen {
+                Seen::Endpoint(key, readiness) => sockets.push((key, readiness)),
+                Seen::Signals => others.signals = true,
+                Seen::Woken => others.woken = true,
+            }
+        }
+        Ok(others)
     }
 
     fn serve_again(self: &Rc<Self>, mut again: Vec<Key>) {
@@ -94,20 +104,29 @@ impl Loop {
     }
 
     /// Connections that others wrote to leave in this turn too.
-    pub(crate) fn flush_dirty(self: &Rc<Self>) {
+    #[inline]
+    fn flush_dirty(self: &Rc<Self>) {
+        if self.flags.get() & flag::DIRTY != 0 {
+            self.flush_all();
+        }
+    }
+
+    #[inline(never)]
+    fn flush_all(self: &Rc<Self>) {
         loop {
             let next = self.dirty.borrow_mut().pop();
-            let Some(key) = next else { return };
+            let Some(key) = next else { break };
             if let Some(endpoint) = self.find(key) {
                 endpoint.handle_dirty(self);
                 self.after_callback();
             }
         }
+        self.set_flag(flag::DIRTY, false);
     }
 
     /// Collect what is due, re-arm, then call: a timer may delete itself or others.
     fn fire_timers(self: &Rc<Self>) {
-        let now = self.now.get();
+        let now = self.now();
         let mut due = self.due.take();
         self.wheel.borrow_mut().expire(now, &mut due);
         for key in due.drain(..) {
@@ -149,6 +168,13 @@ impl Loop {
             }
         }
     }
+}
+
+/// How long to wait for a timer, at most `at_most`.
+fn until(timer: Option<Instant>, at_most: Option<Duration>) -> Option<Duration> {
+    let Some(at) = timer else { return at_most };
+    let left = at.saturating_duration_since(clock());
+    Some(at_most.map_or(left, |most| most.min(left)))
 }
 
 /// When a repeating timer that was due at `at` is due again: later than now, in its own phase.

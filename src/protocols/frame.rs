@@ -4,7 +4,8 @@ use super::{Context, Dial, Input, Protocol, Serve, Violation};
 use crate::{Data, Payload};
 use std::borrow::Cow;
 
-/// Binary messages, each behind four bytes that say how long it is, those four included (big-endian).
+/// Binary messages, each behind four bytes that say how long it is, those four included
+/// (big-endian).
 ///
 /// ```
 /// use workerman::{Frame, Protocol};
@@ -20,6 +21,8 @@ const HEAD: usize = 4;
 
 impl Protocol for Frame {
     const NAME: &'static str = "frame";
+    const HAS_PIECES: bool = false;
+    const RUNS_NO_PROGRAM_CODE: bool = true;
     type Incoming<'a> = Data<'a>;
     type Outgoing<'a> = Payload<'a>;
 
@@ -104,7 +107,7 @@ fn head(payload: usize) -> Result<[u8; HEAD], Violation> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Line, Seen, each_way, with_context};
+    use super::super::testing::{Dice, Line, Seen, each_way, with_context};
     use super::*;
     use crate::Limits;
 
@@ -134,6 +137,25 @@ mod tests {
         for head in [11u32, u32::MAX] {
             let line = each_way(&head.to_be_bytes(), limited);
             assert!(line.violation().contains("more than 10"), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_encoded_is_decoded_and_noise_is_judged_alike_in_every_split() {
+        let mut dice = Dice::new(6);
+        for _ in 0..200 {
+            let (mut line, mut expected) = (Line::new(Frame::default()), Vec::new());
+            for _ in 0..dice.below(5) {
+                let length = dice.below(200);
+                let message = dice.bytes(length);
+                line.send(&message);
+                expected.push(Seen::Binary(message));
+            }
+            let fresh = || Line::new(Frame::default());
+            assert_eq!(each_way(&line.out, fresh).seen, expected);
+            let at = dice.below(line.out.len());
+            line.out.insert(at, dice.next() as u8);
+            each_way(&line.out, fresh);
         }
     }
 

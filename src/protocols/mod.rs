@@ -1,8 +1,10 @@
 //! Sans-IO: bytes and time in, messages, bytes and deadlines out; no socket, no clock, no loop.
 //!
-//! A [`Protocol`] is one value a session. Its connection calls it in this order: [`on_connect`](Protocol::on_connect) once,
-//! then [`input`](Protocol::input) and [`decode`](Protocol::decode) as bytes arrive, [`encode`](Protocol::encode) as the
-//! program sends, [`on_closing`](Protocol::on_closing) or [`on_violation`](Protocol::on_violation) at most once at the end.
+//! A [`Protocol`] is one value a session. Its connection calls it in this order:
+//! [`on_connect`](Protocol::on_connect) once, then [`input`](Protocol::input) and
+//! [`decode`](Protocol::decode) as bytes arrive, [`encode`](Protocol::encode) as the program sends,
+//! [`on_closing`](Protocol::on_closing) or [`on_violation`](Protocol::on_violation) at most once at
+//! the end.
 use crate::{Limits, Payload};
 use std::borrow::Cow;
 use std::fmt;
@@ -22,15 +24,26 @@ pub use tcp::Tcp;
 pub use text::Text;
 pub use websocket::{Websocket, WebsocketSession, WebsocketType, Ws};
 
-/// How the bytes at the front of the buffer divide: PHP's `0` and `n`; its `-1` is `Err(Violation)`.
+/// How the bytes at the front of the buffer divide: PHP's `0` and `n`; its `-1` is
+/// `Err(Violation)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Input {
     /// Not yet a whole package.
     Partial,
-    /// Not yet a whole package; once it is, it will be so many bytes long. `input` is asked again as bytes arrive.
+    /// Not yet a whole package; once it is, it will be so many bytes long. `input` is asked again
+    /// as bytes arrive.
     PartialOf(usize),
-    /// The first package is so many bytes long; they may still be on their way, and `input` is not asked again before they are here.
+    /// The first package is so many bytes long; they may still be on their way, and `input` is not
+    /// asked again before they are here.
     Package(usize),
+}
+
+/// Where the payload of a whole package begins, and where the package ends.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Glance {
+    pub(crate) payload_from: usize,
+    pub(crate) end: usize,
 }
 
 /// The peer broke the protocol. The connection is closed, WebSocket with `code` in its close frame.
@@ -82,25 +95,36 @@ pub enum Farewell {
     CallbackFailed,
 }
 
+/// What holds for all of a connection's sessions.
+#[derive(Clone, Debug)]
+pub(crate) struct Terms {
+    pub(crate) limits: Limits,
+    /// Client: the host of its address.
+    pub(crate) remote_host: String,
+}
+
 /// What a session can see of the world: all of it comes in here.
 #[derive(Clone, Copy)]
 pub(crate) struct Scene<'a> {
-    pub(crate) now: Instant,
-    pub(crate) limits: &'a Limits,
-    pub(crate) remote_host: &'a str,
+    pub(crate) terms: &'a Terms,
     pub(crate) doors: &'static Doors,
+    /// Why `on_closing` is called.
+    pub(crate) farewell: Farewell,
 }
 
-/// The doors behind which randomness and the date lie; a test puts its own there.
+/// The doors behind which time and randomness lie; a test puts its own there.
 pub(crate) struct Doors {
     pub(crate) random: fn(&mut [u8]),
+    pub(crate) now: fn() -> Instant,
     pub(crate) system_time: fn() -> SystemTime,
 }
 
-/// What a built-in protocol has to say beside messages; `connection/slot.rs` turns it into callbacks.
+/// What a built-in protocol has to say beside messages; `connection/slot.rs` turns it into
+/// callbacks.
 #[derive(Debug)]
 pub(crate) enum Event {
-    /// Server: an upgrade request is read and may be admitted; [`Protocol::after_event`] answers it.
+    /// Server: an upgrade request is read and may be admitted; [`Protocol::after_event`] answers
+    /// it.
     Upgrade(Box<http::RequestHead>),
     /// Server: the 101 is queued; the session is open.
     Upgraded(Box<http::RequestHead>),
@@ -133,30 +157,50 @@ pub(crate) struct Notes {
     pub(crate) event: Option<Event>,
     /// The answer that refused a client's handshake, beside the `Violation`.
     pub(crate) refusal: Option<Box<Response>>,
-    /// In: why `on_closing` is called.
-    pub(crate) farewell: Farewell,
+}
+
+/// The pad itself: empty after most calls, and then no more than a null pointer.
+#[derive(Default)]
+pub(crate) struct Pad(Option<Box<Notes>>);
+
+impl Pad {
+    /// The notes, begun if there are none yet.
+    #[inline]
+    pub(crate) fn write(&mut self) -> &mut Notes {
+        self.0.get_or_insert_default()
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// Tears the page off.
+    pub(crate) fn take(&mut self) -> Notes {
+        self.0.take().map(|notes| *notes).unwrap_or_default()
+    }
 }
 
 /// A note pad between a protocol and its connection. Nothing here touches a socket.
 pub struct Context<'a> {
-    pub(crate) notes: &'a mut Notes,
+    pub(crate) pad: &'a mut Pad,
     pub(crate) scene: Scene<'a>,
 }
 
 impl Context<'_> {
     /// Bytes for the peer, ahead of whatever the program sends next.
     pub fn reply(&mut self, raw: &[u8]) {
-        self.notes.answers.extend_from_slice(raw);
+        self.pad.write().answers.extend_from_slice(raw);
     }
 
     /// Flush what is queued, then close.
     pub fn close(&mut self) {
-        self.notes.close = true;
+        self.pad.write().close = true;
     }
 
     /// The time of this turn.
     pub fn now(&self) -> Instant {
-        self.scene.now
+        (self.scene.doors.now)()
     }
 
     /// The date, for headers and logs; read once a turn at most.
@@ -166,7 +210,7 @@ impl Context<'_> {
 
     /// When to be called next with `on_timer`; one deadline a protocol, `None` takes it back.
     pub fn set_deadline(&mut self, at: Option<Instant>) {
-        self.notes.deadline = Some(at);
+        self.pad.write().deadline = Some(at);
     }
 
     /// Unpredictable bytes: mask keys, nonces.
@@ -176,53 +220,55 @@ impl Context<'_> {
 
     /// The limits of this connection.
     pub fn limits(&self) -> &Limits {
-        self.scene.limits
+        &self.scene.terms.limits
     }
 
     /// Client: the host of the address, as it was written. Server: empty.
     pub fn remote_host(&self) -> &str {
-        self.scene.remote_host
+        &self.scene.terms.remote_host
     }
 
     /// Inside `on_closing`: why.
     pub fn farewell(&self) -> Farewell {
-        self.notes.farewell
+        self.scene.farewell
     }
 
     /// What the program sends waits from now on: the handshake is not complete.
     pub(crate) fn hold(&mut self) {
-        self.notes.hold = Some(true);
+        self.pad.write().hold = Some(true);
     }
 
     /// The handshake is complete: what waited leaves.
     pub(crate) fn release(&mut self) {
-        self.notes.hold = Some(false);
+        self.pad.write().hold = Some(false);
     }
 
     pub(crate) fn note(&mut self, event: Event) {
-        self.notes.event = Some(event);
+        self.pad.write().event = Some(event);
     }
 
     pub(crate) fn refused(&mut self, response: Response) {
-        self.notes.refusal = Some(Box::new(response));
+        self.pad.write().refusal = Some(Box::new(response));
     }
 
-    /// A pong: ahead of what the program sends next; while the socket is full the next pong may take its place.
+    /// A pong: ahead of what the program sends next; while the socket is full the next pong may
+    /// take its place.
     pub(crate) fn pong(&mut self, frame: &[u8]) {
-        self.notes.answers.extend_from_slice(frame);
-        self.notes.answer_is_pong = true;
+        self.pad.write().answers.extend_from_slice(frame);
+        self.pad.write().answer_is_pong = true;
     }
 }
 
 impl fmt::Debug for Context<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Context")
-            .field("remote_host", &self.scene.remote_host)
+            .field("remote_host", &self.scene.terms.remote_host)
             .finish_non_exhaustive()
     }
 }
 
-/// One value per session: state without globals. Every connect and reconnect begins with a fresh one.
+/// One value per session: state without globals. Every connect and reconnect begins with a fresh
+/// one.
 pub trait Protocol: 'static {
     /// The scheme of its addresses.
     const NAME: &'static str;
@@ -231,11 +277,13 @@ pub trait Protocol: 'static {
     /// What `send` takes, through `Into`.
     type Outgoing<'a>;
 
-    /// Where does the first package end? Called again with more bytes as long as it is `Partial`. The buffer is mutable so that
-    /// an incomplete frame can be unmasked and judged early; what was altered stays altered, so remember how far you came.
+    /// Where does the first package end? Called again with more bytes as long as it is `Partial`.
+    /// The buffer is mutable so that an incomplete frame can be unmasked and judged early; what was
+    /// altered stays altered, so remember how far you came.
     fn input(&mut self, buffer: &mut [u8], cx: &mut Context) -> Result<Input, Violation>;
 
-    /// A whole package. `None`: handled, nothing for the program (a ping, a fragment). What must be built goes into `scratch`.
+    /// A whole package. `None`: handled, nothing for the program (a ping, a fragment). What must be
+    /// built goes into `scratch`.
     fn decode<'a>(
         &mut self,
         package: &'a mut [u8],
@@ -243,8 +291,9 @@ pub trait Protocol: 'static {
         cx: &mut Context,
     ) -> Result<Option<Self::Incoming<'a>>, Violation>;
 
-    /// Appends the bytes of `message` to `out`. May be called before `on_connect`, for what is sent ahead of the session.
-    /// `Err` leaves `out` as it was: the message is `Dropped`, and `on_error(SendFail)` says why.
+    /// Appends the bytes of `message` to `out`. May be called before `on_connect`, for what is sent
+    /// ahead of the session. `Err` leaves `out` as it was: the message is `Dropped`, and
+    /// `on_error(SendFail)` says why.
     fn encode(
         &mut self,
         message: Self::Outgoing<'_>,
@@ -252,7 +301,8 @@ pub trait Protocol: 'static {
         cx: &mut Context,
     ) -> Result<(), Violation>;
 
-    /// As `encode`, but lends a large payload instead of copying it, so that head and payload leave in one vectored write.
+    /// As `encode`, but lends a large payload instead of copying it, so that head and payload leave
+    /// in one vectored write.
     #[inline(always)]
     fn encode_split<'m>(
         &mut self,
@@ -281,7 +331,8 @@ pub trait Protocol: 'static {
         Ok(())
     }
 
-    /// All that was queued has left: append the next piece of a long body. Called again until it appends nothing.
+    /// All that was queued has left: append the next piece of a long body. Called again until it
+    /// appends nothing.
     fn on_writable(&mut self, _out: &mut Vec<u8>, _cx: &mut Context) -> Result<(), Violation> {
         Ok(())
     }
@@ -296,8 +347,8 @@ pub trait Protocol: 'static {
         Ok(None)
     }
 
-    /// The session ends by our own will ([`Context::farewell`] says why): append a farewell (WebSocket: the close frame).
-    /// `true`: wait for the peer's answer.
+    /// The session ends by our own will ([`Context::farewell`] says why): append a farewell
+    /// (WebSocket: the close frame). `true`: wait for the peer's answer.
     fn on_closing(&mut self, _out: &mut Vec<u8>, _cx: &mut Context) -> bool {
         false
     }
@@ -321,7 +372,35 @@ pub trait Protocol: 'static {
         Ok(())
     }
 
-    /// Whether `limits.message_bytes` is judged by the protocol itself (it counts otherwise than the package's length).
+    /// `input` for a package that is whole and of the simplest kind; `None` says nothing. What was
+    /// seen at this glance is not looked up again by `decode_glanced`.
+    #[doc(hidden)]
+    #[inline(always)]
+    fn glance(&self, _buffer: &[u8], _cx: &Context) -> Option<Glance> {
+        None
+    }
+
+    /// `decode` for a package that `glance` has seen.
+    #[doc(hidden)]
+    #[inline(always)]
+    fn decode_glanced<'a>(
+        &mut self,
+        _seen: Glance,
+        _package: &'a mut [u8],
+    ) -> Result<Option<Self::Incoming<'a>>, Violation> {
+        Ok(None)
+    }
+
+    /// Whether its methods run nothing of the program's own, so that they may run under a borrow.
+    #[doc(hidden)]
+    const RUNS_NO_PROGRAM_CODE: bool = false;
+
+    /// Whether `on_writable` ever appends anything.
+    #[doc(hidden)]
+    const HAS_PIECES: bool = true;
+
+    /// Whether `limits.message_bytes` is judged by the protocol itself (it counts otherwise than
+    /// the package's length).
     #[doc(hidden)]
     const JUDGES_LENGTH: bool = false;
 }
@@ -335,7 +414,8 @@ pub trait Serve: Protocol {
 
 /// Usable by an `AsyncTcpConnection`.
 pub trait Dial: Protocol {
-    /// Further schemes whose addresses a client of this protocol takes, each meaning the same over TLS (`wss` for `Ws`).
+    /// Further schemes whose addresses a client of this protocol takes, each meaning the same over
+    /// TLS (`wss` for `Ws`).
     #[doc(hidden)]
     const SECURE: Option<&'static str> = None;
 

@@ -5,8 +5,8 @@ use std::borrow::Cow;
 
 /// Bytes without boundaries: what has arrived is one message, what is sent goes as it is.
 ///
-/// How the bytes of two `send`s are cut into messages at the other end is up to the network; `Text` and `Frame` keep
-/// boundaries.
+/// How the bytes of two `send`s are cut into messages at the other end is up to the network; `Text`
+/// and `Frame` keep boundaries.
 ///
 /// ```
 /// use workerman::{Protocol, Tcp};
@@ -23,6 +23,8 @@ pub(super) const LENT_FROM: usize = 8 << 10;
 
 impl Protocol for Tcp {
     const NAME: &'static str = "tcp";
+    const HAS_PIECES: bool = false;
+    const RUNS_NO_PROGRAM_CODE: bool = true;
     type Incoming<'a> = Data<'a>;
     type Outgoing<'a> = Payload<'a>;
 

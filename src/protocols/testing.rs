@@ -1,6 +1,8 @@
-//! A scene for codec tests (a clock that stands still, randomness that can be foretold) and a tiny engine that calls a
-//! protocol as the real one does, writing down what it hears.
-use super::{Context, Doors, Event, Input, Notes, Protocol, Scene, Violation};
+//! A scene for codec tests (a clock that stands still, randomness that can be foretold) and a tiny
+//! engine that calls a protocol as the real one does, writing down what it hears.
+use super::{
+    Context, Doors, Event, Farewell, Input, Notes, Pad, Protocol, Scene, Terms, Violation,
+};
 use crate::{Data, Limits, Payload};
 use std::fmt;
 use std::time::{Instant, SystemTime};
@@ -11,18 +13,27 @@ pub(crate) static DOORS: Doors = Doors {
             *byte = 0xa1 ^ (i as u8).wrapping_mul(37);
         }
     },
+    now: Instant::now,
     system_time: || SystemTime::UNIX_EPOCH,
 };
 
-pub(crate) fn scene(limits: &Limits) -> Scene<'_> {
-    Scene { now: Instant::now(), limits, remote_host: "peer.test", doors: &DOORS }
+/// Runs `f` with a fresh note pad and hands both back.
+pub(crate) fn with_doors<T>(
+    limits: &Limits,
+    doors: &'static Doors,
+    farewell: Farewell,
+    f: impl FnOnce(&mut Context) -> T,
+) -> (T, Notes) {
+    let terms = Terms { limits: limits.clone(), remote_host: "peer.test".into() };
+    let mut pad = Pad::default();
+    let scene = Scene { terms: &terms, doors, farewell };
+    let result = f(&mut Context { pad: &mut pad, scene });
+    (result, pad.take())
 }
 
-/// Runs `f` with a fresh note pad and hands both back.
+/// The same, with the scene of most tests.
 pub(crate) fn with_context<T>(limits: &Limits, f: impl FnOnce(&mut Context) -> T) -> (T, Notes) {
-    let mut notes = Notes::default();
-    let result = f(&mut Context { notes: &mut notes, scene: scene(limits) });
-    (result, notes)
+    with_doors(limits, &DOORS, Farewell::Asked, f)
 }
 
 /// A protocol whose messages are plain ones.
@@ -173,6 +184,10 @@ impl<P: Plain> Line<P> {
         if known == 0 || !self.decodes_at_once {
             let mut unread = std::mem::take(&mut self.unread);
             let answer = self.call(|protocol, _, cx| protocol.input(&mut unread, cx));
+            if answer.is_ok() {
+                let again = self.call(|protocol, _, cx| protocol.input(&mut unread, cx));
+                assert_eq!(again, answer, "the same bytes are judged alike");
+            }
             self.unread = unread;
             match answer {
                 Err(violation) => return self.end(violation),
@@ -223,9 +238,8 @@ impl<P: Plain> Line<P> {
     }
 
     fn call<T>(&mut self, f: impl FnOnce(&mut P, &mut Vec<u8>, &mut Context) -> T) -> T {
-        let mut notes = Notes::default();
-        let mut cx = Context { notes: &mut notes, scene: scene(&self.limits) };
-        let result = f(&mut self.protocol, &mut self.scratch, &mut cx);
+        let (protocol, scratch) = (&mut self.protocol, &mut self.scratch);
+        let (result, notes) = with_context(&self.limits, |cx| f(protocol, scratch, cx));
         self.settle(notes);
         result
     }
@@ -290,8 +304,8 @@ impl<P> fmt::Debug for Line<P> {
     }
 }
 
-/// Feeds the stream to a fresh line whole, byte by byte and in other cuts, each with both ways of waiting for a package;
-/// all must see and answer the same. Hands the last line back.
+/// Feeds the stream to a fresh line whole, byte by byte and in other cuts, each with both ways of
+/// waiting for a package; all must see and answer the same. Hands the last line back.
 ///
 /// Only for protocols whose messages do not depend on the cuts: not for raw TCP.
 pub(crate) fn each_way<P: Plain>(stream: &[u8], fresh: impl Fn() -> Line<P>) -> Line<P> {

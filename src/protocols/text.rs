@@ -4,8 +4,8 @@ use crate::{Data, Payload};
 
 /// Messages that end with a line feed: what `nc` and `telnet` speak.
 ///
-/// A message arrives without its line end (`\n` or `\r\n`), as text where it is UTF-8 and as bytes otherwise; what is sent
-/// gets a `\n` behind it. A message that holds a `\n` arrives as two.
+/// A message arrives without its line end (`\n` or `\r\n`), as text where it is UTF-8 and as bytes
+/// otherwise; what is sent gets a `\n` behind it. A message that holds a `\n` arrives as two.
 ///
 /// ```
 /// use workerman::{Protocol, Text};
@@ -20,6 +20,8 @@ pub struct Text {
 
 impl Protocol for Text {
     const NAME: &'static str = "text";
+    const HAS_PIECES: bool = false;
+    const RUNS_NO_PROGRAM_CODE: bool = true;
     type Incoming<'a> = Data<'a>;
     type Outgoing<'a> = Payload<'a>;
 
@@ -86,8 +88,8 @@ impl Protocol for Text {
 impl Serve for Text {}
 impl Dial for Text {}
 
-/// Eight bytes at a time: a byte of `word ^ feeds` is zero where a line feed stands, and subtracting one from a zero byte is
-/// what sets its highest bit without having had it.
+/// Eight bytes at a time: a byte of `word ^ feeds` is zero where a line feed stands, and
+/// subtracting one from a zero byte is what sets its highest bit without having had it.
 #[inline]
 fn find_line_feed(bytes: &[u8]) -> Option<usize> {
     const ONES: u64 = u64::from_ne_bytes([1; 8]);
@@ -104,7 +106,7 @@ fn find_line_feed(bytes: &[u8]) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Line, Seen, each_way, with_context};
+    use super::super::testing::{Dice, Line, Seen, each_way, with_context};
     use super::*;
     use crate::Limits;
 
@@ -186,6 +188,22 @@ mod tests {
                 let expected = bytes.iter().position(|&byte| byte == b'\n');
                 assert_eq!(find_line_feed(&bytes), expected, "{bytes:?}");
             }
+        }
+    }
+
+    #[test]
+    fn any_split_of_random_lines_gives_the_same_messages() {
+        let mut dice = Dice::new(5);
+        for _ in 0..200 {
+            let length = dice.below(300);
+            let mut stream = dice.bytes(length);
+            stream.iter_mut().for_each(|byte| *byte = b"\n\r ab\xc3\xa9"[usize::from(*byte) % 7]);
+            let limited = || {
+                let mut line = Line::new(Text::default());
+                line.limits = Limits::new().message_bytes(40);
+                line
+            };
+            each_way(&stream, limited);
         }
     }
 

@@ -78,8 +78,8 @@ impl Listener {
         matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
     }
 
-    /// A newcomer was gone before it was accepted, or its network was (Linux reports that here): the
-    /// next one may be there.
+    /// A newcomer was gone before it was accepted, or its network was (Linux reports that here):
+    /// the next one may be there.
     pub(crate) fn is_lost_newcomer(error: &io::Error) -> bool {
         use io::ErrorKind as Kind;
         let gone = matches!(

@@ -4,6 +4,7 @@ use crate::connection::{Callbacks, Core, Owner, Settings, Shared, Slot, Stage, f
 use crate::error::CallbackError;
 use crate::events::wheel::TimerKey;
 use crate::events::{Ending, Endpoint, Key, Loop, Readiness};
+use crate::protocols::Terms;
 use crate::protocols::websocket::Admission;
 use crate::transport::{ListenAddress, Listener, Peer, Place, ServerSettings, Stream};
 use crate::{AnyConnection, Error, Limits, Serve, Server, Verdict};
@@ -87,11 +88,8 @@ impl<P: Serve> Listening<P> {
         let admission = Admission { loopback_listener, ..Admission::default() };
         Rc::new_cyclic(|own: &Weak<Listening<P>>| {
             let owner: Weak<dyn Owner> = own.clone();
-            let settings = Settings {
-                limits: Limits::default(),
-                remote_host: String::new(),
-                owner: Some(owner),
-            };
+            let terms = Terms { limits: Limits::default(), remote_host: String::new() };
+            let settings = Settings { terms, owner: Some(owner) };
             Listening {
                 number,
                 address,
@@ -111,7 +109,7 @@ impl<P: Serve> Listening<P> {
     }
 
     pub(crate) fn set_limits(&self, limits: Limits) {
-        Rc::make_mut(&mut self.settings.borrow_mut()).limits = limits;
+        Rc::make_mut(&mut self.settings.borrow_mut()).terms.limits = limits;
     }
 
     pub(crate) fn change_admission(&self, change: impl FnOnce(&mut Admission)) {
@@ -134,7 +132,7 @@ impl<P: Serve> Listening<P> {
     }
 
     fn is_full(&self) -> bool {
-        let most = self.settings.borrow().limits.connections;
+        let most = self.settings.borrow().limits().connections;
         let full = self.connections.borrow().len() >= most;
         self.crowded.set(full);
         full
@@ -160,7 +158,7 @@ impl<P: Serve> Listening<P> {
         let settings = self.settings.borrow().clone();
         let callbacks = self.callbacks.borrow().clone();
         let mut flags = flag::BACKPRESSURE;
-        if settings.limits.idle != Duration::MAX {
+        if settings.limits().idle != Duration::MAX {
             flags |= flag::WATCH_INPUT;
         }
         let id = lp.next_id();

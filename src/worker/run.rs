@@ -8,10 +8,10 @@ use crate::{Error, Interval, Limits, Result};
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
+use std::{fmt, io};
 
 /// Connections may take so long to say goodbye: the least of 5 s and the stop timeout (2 s) without
 /// its last 0.2 s.
@@ -231,7 +231,21 @@ fn log_to_stderr() {
 // ---------------------------------------------------------------- turn after turn
 
 /// One turn. False: the run has ended.
+#[inline]
 fn step(lp: &Rc<Loop>, run: &Run, at_most: Option<Duration>) -> Result<bool> {
+    if run.status.get() != RunStatus::Running || run.graceful_until.get().is_some() {
+        return step_to_the_end(lp, run, at_most);
+    }
+    let turned = lp.turn(at_most);
+    if turned.is_err() || lp.signals().has_stop() {
+        return after_turn(lp, run, turned);
+    }
+    Ok(true)
+}
+
+/// One turn of a run that ends.
+#[inline(never)]
+fn step_to_the_end(lp: &Rc<Loop>, run: &Run, at_most: Option<Duration>) -> Result<bool> {
     let deadline = run.destroy_at.get().or(run.graceful_until.get());
     let wait = match deadline.filter(|_| !run.destroyed.get()) {
         Some(at) => {
@@ -240,7 +254,15 @@ fn step(lp: &Rc<Loop>, run: &Run, at_most: Option<Duration>) -> Result<bool> {
         }
         None => at_most,
     };
-    if let Err(e) = lp.turn(wait) {
+    // A stop that was asked for before the first turn may leave nothing to wait for.
+    let over = run.destroy_at.get().is_some() && connections_left(lp) == 0;
+    let turned = lp.turn(if over { Some(Duration::ZERO) } else { wait });
+    after_turn(lp, run, turned)
+}
+
+#[inline(never)]
+fn after_turn(lp: &Rc<Loop>, run: &Run, turned: io::Result<()>) -> Result<bool> {
+    if let Err(e) = turned {
         end(lp);
         return Err(Error::io("waiting for events", e).into());
     }

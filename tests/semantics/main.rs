@@ -2,14 +2,19 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod accepted;
+mod answers;
+mod backpressure;
 mod bad_luck;
 mod callbacks;
 mod closing;
+mod handles;
 mod life;
 mod listening;
 mod liveness;
 mod order;
 mod panics;
+mod peers;
 mod protocols;
 mod re_entrancy;
 mod running;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use workerman::prelude::*;
 
 pub(crate) mod log;
+pub(crate) mod peers;
 
 /// No test may take longer: what hangs fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);

@@ -1,4 +1,5 @@
-//! The search for a head's end, byte by byte in linear time, and its reading by `httparse` under stricter rules.
+//! The search for a head's end, byte by byte in linear time, and its reading by `httparse` under
+//! stricter rules.
 use super::is_control;
 use crate::Limits;
 use std::ops::Range;
@@ -20,6 +21,7 @@ pub(crate) struct HeadScan {
     searched: usize,
     lines: usize,
     place: Place,
+    found: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,12 +39,16 @@ enum Place {
 }
 
 impl HeadScan {
-    /// The length of the head at the front of `buffer`, its empty line included; `None` while it has not all arrived.
+    /// The length of the head at the front of `buffer`, its empty line included; `None` while it
+    /// has not all arrived.
     pub(crate) fn find(
         &mut self,
         buffer: &[u8],
         limits: &Limits,
     ) -> Result<Option<usize>, HeadFault> {
+        if self.found {
+            return Ok(Some(self.searched));
+        }
         while let Some(&byte) = buffer.get(self.searched) {
             if self.searched >= limits.head_bytes {
                 return Err(HeadFault::TooLong);
@@ -52,6 +58,7 @@ impl HeadScan {
             self.place = before.after(byte)?;
             if self.place == Place::LineStart {
                 if before == Place::HeadEnd {
+                    self.found = true;
                     return Ok(Some(self.searched));
                 }
                 self.lines += 1;
@@ -79,7 +86,8 @@ impl Place {
             (Place::LineStart, b'\r') => Ok(Place::HeadEnd),
             (Place::InLine, b'\r') => Ok(Place::LineEnd),
             (_, b'\n') => Err(HeadFault::Malformed("a line feed without a carriage return")),
-            // RFC 9112 §5.2: a folded line is another way of writing what a proxy may read otherwise.
+            // RFC 9112 §5.2: a folded line is another way of writing what a proxy may read
+            // otherwise.
             (Place::LineStart, b' ' | b'\t') => Err(HeadFault::Malformed("a folded header line")),
             (Place::Start, b'\r' | b' ' | b'\t') => {
                 Err(HeadFault::Malformed("an empty line or a space before the first line"))
@@ -100,8 +108,8 @@ pub(crate) struct Fields {
 pub(crate) type Span = Range<u32>;
 
 impl Fields {
-    /// The text of a head, for `httparse`. RFC 9110 §5.5 lets bytes above 127 be any encoding: UTF-8 where they are, or else
-    /// ISO-8859-1, as HTTP had it once.
+    /// The text of a head, for `httparse`. RFC 9110 §5.5 lets bytes above 127 be any encoding:
+    /// UTF-8 where they are, or else ISO-8859-1, as HTTP had it once.
     pub(super) fn text_of(head: &[u8]) -> String {
         match std::str::from_utf8(head) {
             Ok(text) => text.into(),
@@ -188,6 +196,14 @@ mod tests {
         for cut in 1..20 {
             assert_eq!(scan(b"GET / HTTP/1.1\r\nA: b\r\n\r\nrest", cut), Ok(Some(24)));
             assert_eq!(scan(b"GET / HTTP/1.1\r\nA: b\r\n\r", cut), Ok(None));
+        }
+    }
+
+    #[test]
+    fn a_head_that_was_found_is_found_again() {
+        let (limits, mut scan) = (Limits::new(), HeadScan::default());
+        for _ in 0..2 {
+            assert_eq!(scan.find(b"G\r\n\r\nmore\r\n\r\n", &limits), Ok(Some(5)));
         }
     }
 

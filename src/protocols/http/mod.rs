@@ -1,7 +1,8 @@
 //! HTTP/1.1 heads: what the WebSocket handshake needs of them.
 //!
-//! [`head`] finds and reads a head under rules stricter than the tokenizer's; [`request`] and [`response`] are what programs
-//! see. Everything that a program puts into a head goes through [`check_header`].
+//! [`head`] finds and reads a head under rules stricter than the tokenizer's; [`request`] and
+//! [`response`] are what programs see. Everything that a program puts into a head goes through
+//! [`check_header`].
 mod head;
 mod request;
 mod response;
@@ -13,8 +14,9 @@ pub use response::Response;
 
 use crate::Error;
 
-/// Whether HTTP permits this header: a token as its name (RFC 9110 §5.6.2), no control character but a tab in its value
-/// (RFC 9110 §5.5). What is not permitted is an error, never altered: a CR LF in it would begin another header.
+/// Whether HTTP permits this header: a token as its name (RFC 9110 §5.6.2), no control character
+/// but a tab in its value (RFC 9110 §5.5). What is not permitted is an error, never altered: a CR
+/// LF in it would begin another header.
 pub(crate) fn check_header(name: &str, value: &str) -> Result<(), Error> {
     if !is_token(name) {
         let reason = "a header's name consists of letters, digits and !#$%&'*+-.^_`|~";

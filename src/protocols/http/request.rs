@@ -3,9 +3,11 @@ use super::head::{Fields, HeadFault, Span, fault, places, span};
 use std::borrow::Cow;
 use std::fmt;
 
-/// A request that a server received. It borrows the connection's buffer, so it ends with the callback.
+/// A request that a server received. It borrows the connection's buffer, so it ends with the
+/// callback.
 ///
-/// Names of headers are compared without regard to case; parameters are percent-decoded, header values are as they came.
+/// Names of headers are compared without regard to case; parameters are percent-decoded, header
+/// values are as they came.
 #[derive(Clone, Copy)]
 pub struct Request<'a> {
     head: &'a RequestHead,
@@ -153,7 +155,8 @@ impl RequestHead {
         self.minor_version == 1
     }
 
-    /// RFC 9112 §3.2: a server must refuse a request without `Host`, with two, or with one that is no host.
+    /// RFC 9112 §3.2: a server must refuse a request without `Host`, with two, or with one that is
+    /// no host.
     fn check_host(&self) -> Result<(), HeadFault> {
         let mut hosts = self.fields.all("host");
         match (hosts.next(), hosts.next()) {
@@ -177,7 +180,8 @@ fn parameters(query: &str) -> impl DoubleEndedIterator<Item = (Cow<'_, str>, Cow
     })
 }
 
-/// `%41` and `+` undone; a `%` that begins no such thing stays, bytes that are not UTF-8 become U+FFFD.
+/// `%41` and `+` undone; a `%` that begins no such thing stays, bytes that are not UTF-8 become
+/// U+FFFD.
 fn decoded(text: &str) -> Cow<'_, str> {
     if !text.contains(['%', '+']) {
         return Cow::Borrowed(text);

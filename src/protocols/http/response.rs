@@ -39,8 +39,8 @@ impl Response {
         }
     }
 
-    /// One more header. A name or value that HTTP forbids keeps the response from being sent, and the error names it; it is
-    /// never altered.
+    /// One more header. A name or value that HTTP forbids keeps the response from being sent, and
+    /// the error names it; it is never altered.
     pub fn with_header(mut self, name: &str, value: impl fmt::Display) -> Self {
         let value = value.to_string();
         if let Err(error) = check_header(name, &value) {
@@ -60,8 +60,8 @@ impl Response {
             .fold(self, |response, (name, value)| response.with_header(name.as_ref(), value))
     }
 
-    /// A `Set-Cookie` header without attributes. What RFC 6265 §4.1.1 permits in neither name nor value keeps the response
-    /// from being sent: a `;` would begin an attribute.
+    /// A `Set-Cookie` header without attributes. What RFC 6265 §4.1.1 permits in neither name nor
+    /// value keeps the response from being sent: a `;` would begin an attribute.
     pub fn cookie(mut self, name: &str, value: &str) -> Self {
         let fits = |b: u8| b.is_ascii_graphic() && !b"\",;\\".contains(&b);
         if !is_token(name) || !value.bytes().all(fits) {
@@ -121,6 +121,10 @@ impl Response {
         let headers = fields.iter().map(|(name, value)| (name.into(), value.into())).collect();
         let received = fields.text().into();
         Ok(Response { status, reason, headers, body: Vec::new(), received, fault: None })
+    }
+
+    pub(crate) fn is_http_1_1(&self) -> bool {
+        self.received.is_empty() || self.received.starts_with("HTTP/1.1")
     }
 
     pub(crate) fn set_body(&mut self, body: Vec<u8>) {

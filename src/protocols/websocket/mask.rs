@@ -1,6 +1,7 @@
 //! Masking (RFC 6455 §5.3): every byte of a client's payload XOR the key's, in turn.
 //!
-//! Eight bytes at a time, and from one KiB on with the widest vectors that the machine has, chosen at run time.
+//! Eight bytes at a time, and from one KiB on with the widest vectors that the machine has, chosen
+//! at run time.
 
 pub(super) type Key = [u8; 4];
 
@@ -10,53 +11,59 @@ const WIDE_FROM: usize = 1024;
 /// Masks or unmasks `bytes`, the payload's part from `offset` on.
 #[inline(always)]
 pub(super) fn apply(bytes: &mut [u8], key: Key, offset: usize) {
-    let turned: Key = std::array::from_fn(|i| key[(i + offset) & 3]);
-    let [a, b, c, d] = turned;
-    let pattern = [a, b, c, d, a, b, c, d];
+    // Little-endian whatever the machine: the key's first byte is the lowest, and turning right
+    // brings the next one there.
+    let turned = u32::from_le_bytes(key).rotate_right(8 * (offset as u32 & 3));
+    let word = u64::from(turned) << 32 | u64::from(turned);
     if cfg!(feature = "simd") && bytes.len() >= WIDE_FROM {
-        wide(bytes, pattern);
+        wide(bytes, word);
     } else {
-        by_words(bytes, pattern);
+        by_words(bytes, word);
     }
 }
 
 #[inline(always)]
-fn by_words(bytes: &mut [u8], pattern: [u8; 8]) {
-    let word = u64::from_ne_bytes(pattern);
-    let (words, rest) = bytes.as_chunks_mut::<8>();
-    for eight in words {
-        *eight = (u64::from_ne_bytes(*eight) ^ word).to_ne_bytes();
+fn by_words(bytes: &mut [u8], word: u64) {
+    // Four words in one go become two instructions on vectors that every machine has.
+    let (blocks, rest) = bytes.as_chunks_mut::<32>();
+    for block in blocks {
+        for eight in block.as_chunks_mut::<8>().0 {
+            *eight = (u64::from_le_bytes(*eight) ^ word).to_le_bytes();
+        }
     }
-    for (byte, key) in rest.iter_mut().zip(pattern) {
+    let (words, rest) = rest.as_chunks_mut::<8>();
+    for eight in words {
+        *eight = (u64::from_le_bytes(*eight) ^ word).to_le_bytes();
+    }
+    for (byte, key) in rest.iter_mut().zip(word.to_le_bytes()) {
         *byte ^= key;
     }
 }
 
 #[cfg(feature = "simd")]
 #[inline(never)]
-fn wide(bytes: &mut [u8], pattern: [u8; 8]) {
+fn wide(bytes: &mut [u8], word: u64) {
     let level = fearless_simd::Level::new();
-    fearless_simd::dispatch!(level, _simd => by_blocks(bytes, pattern));
+    fearless_simd::dispatch!(level, _simd => by_blocks(bytes, word));
 }
 
 #[cfg(not(feature = "simd"))]
 #[inline(never)]
-fn wide(bytes: &mut [u8], pattern: [u8; 8]) {
-    by_words(bytes, pattern);
+fn wide(bytes: &mut [u8], word: u64) {
+    by_words(bytes, word);
 }
 
 /// Blocks of a fixed length become straight lines of vector instructions.
 #[cfg(feature = "simd")]
 #[inline(always)]
-fn by_blocks(bytes: &mut [u8], pattern: [u8; 8]) {
-    let word = u64::from_ne_bytes(pattern);
+fn by_blocks(bytes: &mut [u8], word: u64) {
     let (blocks, rest) = bytes.as_chunks_mut::<1024>();
     for block in blocks {
         for eight in block.as_chunks_mut::<8>().0 {
-            *eight = (u64::from_ne_bytes(*eight) ^ word).to_ne_bytes();
+            *eight = (u64::from_le_bytes(*eight) ^ word).to_le_bytes();
         }
     }
-    by_words(rest, pattern);
+    by_words(rest, word);
 }
 
 #[cfg(test)]

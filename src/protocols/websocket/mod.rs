@@ -1,6 +1,7 @@
 //! WebSocket (RFC 6455), the server's side; [`Ws`] is the client's.
 //!
-//! [`session`] is the state machine of both, [`frame`] the wire format, [`handshake`] what precedes them.
+//! [`session`] is the state machine of both, [`frame`] the wire format, [`handshake`] what precedes
+//! them.
 mod frame;
 mod handshake;
 mod mask;
@@ -12,9 +13,8 @@ pub(crate) use handshake::client::Opening;
 pub(crate) use handshake::origin::{Admission, Origin};
 pub use ws::Ws;
 
-use super::http::RequestHead;
 use super::tcp::LENT_FROM;
-use super::{Context, Input, Protocol, Serve, Violation};
+use super::{Context, Glance, Input, Protocol, Serve, Violation};
 use crate::{Data, Error, Farewell, Payload, Request, Response};
 use frame::{Opcode, Role};
 use handshake::Pending;
@@ -52,8 +52,8 @@ impl Websocket {
     /// Binary messages.
     pub const BINARY_TYPE_ARRAYBUFFER: WebsocketType = WebsocketType::ArrayBuffer;
 
-    /// Answers an upgrade request that an `Http` worker received: `con.upgrade_with` goes on with it. `Err` is the refusal to
-    /// send.
+    /// Answers an upgrade request that an `Http` worker received: `con.upgrade_with` goes on with
+    /// it. `Err` is the refusal to send.
     pub fn accept(request: &Request) -> Result<Websocket, Response> {
         let answering = Answering::accepted(request.head())?;
         let mut websocket = Websocket::default();
@@ -81,7 +81,8 @@ impl Websocket {
         }
     }
 
-    /// Inside `on_websocket_connect`: this answer instead of the 101. `Err`: it cannot be sent (403 is), or it is too late.
+    /// Inside `on_websocket_connect`: this answer instead of the 101. `Err`: it cannot be sent (403
+    /// is), or it is too late.
     pub(crate) fn refuse(&mut self, response: Response) -> Result<(), Error> {
         match self.answering().filter(|answering| answering.is_asked()) {
             Some(answering) => answering.refuse(response),
@@ -89,7 +90,8 @@ impl Websocket {
         }
     }
 
-    /// `close()` inside `on_websocket_connect`: 403; its `Err`: 500. `false`: the program is not being asked, close as ever.
+    /// `close()` inside `on_websocket_connect`: 403; its `Err`: 500. `false`: the program is not
+    /// being asked, close as ever.
     pub(crate) fn deny(&mut self, why: Farewell) -> bool {
         let asked = self.answering().filter(|answering| answering.is_asked());
         asked.map(|answering| answering.deny(why)).is_some()
@@ -141,6 +143,8 @@ impl Default for Websocket {
 
 impl Protocol for Websocket {
     const NAME: &'static str = "websocket";
+    const HAS_PIECES: bool = false;
+    const RUNS_NO_PROGRAM_CODE: bool = true;
     type Incoming<'a> = Data<'a>;
     type Outgoing<'a> = Payload<'a>;
 
@@ -148,30 +152,32 @@ impl Protocol for Websocket {
     const JUDGES_LENGTH: bool = true;
 
     #[inline(always)]
+    fn glance(&self, buffer: &[u8], cx: &Context) -> Option<Glance> {
+        self.session.glance(ROLE, buffer, cx)
+    }
+
+    #[inline(always)]
+    fn decode_glanced<'a>(
+        &mut self,
+        seen: Glance,
+        package: &'a mut [u8],
+    ) -> Result<Option<Data<'a>>, Violation> {
+        self.session.decode_glanced(ROLE, seen, package)
+    }
+
     fn input(&mut self, buffer: &mut [u8], cx: &mut Context) -> Result<Input, Violation> {
-        if let Some(plain) = self.session.plain(ROLE, buffer)
-            && plain.end - plain.payload_from <= cx.limits().message_bytes
-        {
-            return Ok(Input::Package(plain.end));
-        }
         if self.session.is_opening() {
             return self.handshake_input(buffer, cx);
         }
         self.session.input(ROLE, buffer, cx)
     }
 
-    #[inline(always)]
     fn decode<'a>(
         &mut self,
         package: &'a mut [u8],
         scratch: &'a mut Vec<u8>,
         cx: &mut Context,
     ) -> Result<Option<Data<'a>>, Violation> {
-        if self.session.is_untouched()
-            && let Some(plain) = self.session.plain(ROLE, package)
-        {
-            return self.session.decode_plain(ROLE, plain, package);
-        }
         if self.session.is_opening() {
             return self.handshake_decode(package, cx).map(|()| None);
         }

@@ -7,15 +7,15 @@
 //! Refused
 //! ```
 //!
-//! An idle session is sixteen bytes: what only a handshake, a fragmented message or the end needs stands in a box.
+//! An idle session is sixteen bytes: what only a handshake, a fragmented message or the end needs
+//! stands in a box.
 use super::WebsocketType;
-use super::frame::{self, CONTROL_MOST, Control, Head, Opcode, Plain, Role, broken};
+use super::frame::{self, CONTROL_MOST, Control, Head, Opcode, Role, broken};
 use super::handshake::Pending;
 use super::mask;
 use super::utf8::Utf8;
-use crate::protocols::{Context, Event, Farewell, Input, Violation};
+use crate::protocols::{Context, Event, Farewell, Glance, Input, Violation};
 use crate::{Data, Payload};
-use std::borrow::Cow;
 
 /// One session's state.
 #[derive(Debug)]
@@ -88,29 +88,35 @@ impl Session {
         matches!(self.state, State::Over | State::Refused)
     }
 
-    /// The code of the peer's close frame, 1005 for one without; `None` as long as there was no close frame.
+    /// The code of the peer's close frame, 1005 for one without; `None` as long as there was no
+    /// close frame.
     pub(crate) fn close_code(&self) -> Option<u16> {
         self.more.as_ref().and_then(|more| more.peers_code)
     }
 
-    /// What `on_closing` will say. `Err` says what is wrong with it; the close frame says 1000 then.
-    pub(crate) fn set_close(&mut self, code: u16, reason: &str) -> Result<(), Cow<'static, str>> {
-        self.more().close = None;
-        if !is_close_code(code) {
-            return Err(format!(
-                "{code} may not stand in a close frame (RFC 6455 §7.4): 1000 is sent; 3000 to 4999 are free for programs"
+    /// What `on_closing` will say. `Err` says what is wrong with it; the close frame says 1000
+    /// then.
+    pub(crate) fn set_close(&mut self, code: u16, reason: &str) -> Result<(), String> {
+        let length = reason.len();
+        let wrong = if !is_close_code(code) {
+            format!(
+                "{code} may not stand in a close frame (RFC 6455 §7.4): 1000 is sent; \
+                 3000 to 4999 are free for programs"
             )
-            .into());
-        }
-        if reason.len() > REASON_MOST {
-            return Err(format!(
-                "a close reason of {} bytes, and {REASON_MOST} are the most: 1000 is sent without",
-                reason.len()
+        } else if length > REASON_MOST {
+            format!(
+                "a close reason of {length} bytes, and {REASON_MOST} are the most: \
+                 1000 is sent without one"
             )
-            .into());
+        } else {
+            self.more().close = Some((code, reason.into()));
+            return Ok(());
+        };
+        if let Some(more) = &mut self.more {
+            more.close = None;
         }
-        self.more().close = Some((code, reason.into()));
-        Ok(())
+        self.tidy();
+        Err(wrong)
     }
 
     pub(crate) fn set_kind(&mut self, kind: Option<WebsocketType>) {
@@ -126,13 +132,14 @@ impl Session {
         self.set_wants(WANTS_PINGS, wants);
     }
 
-    /// Whether the program has a callback for pongs: without one only a heartbeat's answer is an event.
+    /// Whether the program has a callback for pongs: without one only a heartbeat's answer is an
+    /// event.
     pub(crate) fn set_wants_pongs(&mut self, wants: bool) {
         self.set_wants(WANTS_PONGS, wants);
     }
 
     /// Whether this pong answers the latest heartbeat; that one is then forgotten.
-    pub(crate) fn answers_heartbeat(&mut self, payload: &[u8]) -> bool {
+    fn answers_heartbeat(&mut self, payload: &[u8]) -> bool {
         let answers = self.is_heartbeat(payload);
         if answers {
             self.more().heartbeat = None;
@@ -195,30 +202,26 @@ impl Session {
 
 /// What arrives.
 impl Session {
-    /// Where the frame at the front of `buffer` lies, if the fast path can take it.
+    /// Where the frame at the front of `buffer` lies, if it is whole, a message of its own, and
+    /// untouched: the fast path takes it.
     #[inline(always)]
-    pub(super) fn plain(&self, role: Role, buffer: &[u8]) -> Option<Plain> {
-        if self.state != State::Open {
+    pub(super) fn glance(&self, role: Role, buffer: &[u8], cx: &Context) -> Option<Glance> {
+        if self.state != State::Open || self.judged != 0 {
             return None;
         }
-        frame::plain(role, buffer)
-    }
-
-    /// No part of the frame at hand is unmasked yet.
-    #[inline(always)]
-    pub(super) fn is_untouched(&self) -> bool {
-        self.judged == 0
+        let seen = frame::plain(role, buffer)?;
+        (seen.end - seen.payload_from <= cx.limits().message_bytes).then_some(seen)
     }
 
     #[inline(always)]
-    pub(super) fn decode_plain<'a>(
+    pub(super) fn decode_glanced<'a>(
         &mut self,
         role: Role,
-        plain: Plain,
+        seen: Glance,
         frame: &'a mut [u8],
     ) -> Result<Option<Data<'a>>, Violation> {
         let is_text = frame[0] & 0x0f == Opcode::Text as u8;
-        let (head, payload) = frame.split_at_mut(plain.payload_from);
+        let (head, payload) = frame.split_at_mut(seen.payload_from);
         if role == Role::Server
             && let Some(key) = head.last_chunk()
         {
@@ -247,7 +250,8 @@ impl Session {
         if total <= buffer.len() || !self.is_text(head.opcode) {
             return Ok(Input::Package(total));
         }
-        // RFC 6455 §8.1: an endpoint that finds invalid UTF-8 must fail the connection; why wait for the frame's end?
+        // RFC 6455 §8.1: an endpoint that finds invalid UTF-8 must fail the connection; why wait
+        // for the frame's end?
         let arrived = (buffer.len() - head.length).min(u32::MAX as usize);
         let judged = self.judged as usize;
         if arrived > judged {
@@ -340,15 +344,16 @@ impl Session {
             return Ok(None);
         }
         let is_text = self.is_text(head.opcode);
-        let fresh = &mut payload[judged..];
+        let fresh = payload.get_mut(judged..).unwrap_or_default();
         mask::apply(fresh, head.key, judged);
         let is_whole = head.fin && self.state == State::Open;
         if is_whole && judged == 0 {
             return if is_text { text(payload) } else { Ok(Some(Data::Binary(payload))) };
         }
-        if is_text && (!self.utf8.feed(fresh) || (head.fin && !self.utf8.is_complete())) {
+        if is_text && !self.utf8.feed(fresh) {
             return Err(not_utf8());
         }
+        // Whether it ends too early, the whole text's own check tells.
         if is_whole {
             return text(payload);
         }
@@ -488,7 +493,8 @@ impl Session {
         true
     }
 
-    /// Appends a close frame that says what was wrong, unless ours has left or the session never opened.
+    /// Appends a close frame that says what was wrong, unless ours has left or the session never
+    /// opened.
     pub(super) fn violated(
         &mut self,
         role: Role,

@@ -1,6 +1,8 @@
-//! UTF-8 over the borders of fragments and reads: what is invalid is found at its very octet (RFC 6455 §8.1).
+//! UTF-8 over the borders of fragments and reads: what is invalid is found at its very octet (RFC
+//! 6455 §8.1).
 
-/// What the octets so far still want. The names are those of RFC 3629 §4: some first octets narrow what may follow.
+/// What the octets so far still want. The names are those of RFC 3629 §4: some first octets narrow
+/// what may follow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Utf8 {
     #[default]

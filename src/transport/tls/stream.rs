@@ -20,8 +20,8 @@ const WRITE_BYTES: usize = 64 << 10;
 const READ_BYTES: usize = 64 << 10;
 const HANDSHAKE_READ_BYTES: usize = 8 << 10;
 
-/// Records may be empty, and a read goes on until something comes out. More than this and nothing of
-/// it for the program is no conversation; the loop has others to serve.
+/// Records may be empty, and a read goes on until something comes out. More than this and nothing
+/// of it for the program is no conversation; the loop has others to serve.
 pub(super) const BARREN_BYTES: usize = 256 << 10;
 
 /// With less room than this left, what has been read is given first.
@@ -31,8 +31,8 @@ const WORTH_READING: usize = 4 << 10;
 const FIRST_RECORDS: [u8; 2] = [21, 22];
 
 /// A TLS session over its socket. An idle one keeps 7.5 KB as a server and 8.1 KB as a client, also
-/// after large messages (measured: live heap bytes of 200 connections, this value included); of that
-/// the session's read buffer is 4 KB.
+/// after large messages (measured: live heap bytes of 200 connections, this value included); of
+/// that the session's read buffer is 4 KB.
 pub(crate) struct TlsStream {
     session: Connection,
     socket: Socket,

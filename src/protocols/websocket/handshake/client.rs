@@ -1,4 +1,5 @@
-//! The client's side: the request in Workerman's order, and the check of the server's answer (RFC 6455 §4.1).
+//! The client's side: the request in Workerman's order, and the check of the server's answer (RFC
+//! 6455 §4.1).
 use super::{accept_for, check_ours, check_protocols};
 use crate::protocols::http::{HeadFault, HeadScan, check_header, list};
 use crate::protocols::websocket::WebsocketType;
@@ -113,7 +114,8 @@ impl Asking {
         const BEGINNING: &[u8] = b"HTTP/1.";
         let compared = buffer.len().min(BEGINNING.len());
         if buffer[..compared] != BEGINNING[..compared] {
-            // RFC 8446 §5.1: 21 is an alert, which is how TLS answers a request that is none of its own.
+            // RFC 8446 §5.1: 21 is an alert, which is how TLS answers a request that is none of its
+            // own.
             return Err(Violation::new(match buffer[0] {
                 21 => "the server speaks TLS: connect with wss:// instead of ws://",
                 _ => {
@@ -185,6 +187,9 @@ impl Asking {
                 (Some(_), Some(_)) => Err(format!("the server's 101 has two {name} headers")),
             }
         };
+        if !response.is_http_1_1() {
+            return Err("the server answers 101 in HTTP/1.0, which knows no upgrade".into());
+        }
         let upgrade = one("Upgrade")?;
         if !upgrade.eq_ignore_ascii_case("websocket") {
             return Err(format!("the server upgrades to {upgrade:?}, not to websocket"));

@@ -39,7 +39,8 @@ fn accept_for(key: &str) -> String {
     BASE64_STANDARD.encode(hash.finalize())
 }
 
-/// A header that a program puts into the handshake: permitted by HTTP, and none that the handshake itself consists of.
+/// A header that a program puts into the handshake: permitted by HTTP, and none that the handshake
+/// itself consists of.
 fn check_ours(name: &str, value: &str) -> Result<(), Error> {
     const WRITTEN_HERE: [&str; 8] = [
         "Connection",
@@ -61,7 +62,8 @@ fn check_ours(name: &str, value: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// A `Sec-WebSocket-Protocol` of a client: a list of tokens, none of them twice (RFC 6455 §4.1, step 10).
+/// A `Sec-WebSocket-Protocol` of a client: a list of tokens, none of them twice (RFC 6455 §4.1,
+/// step 10).
 fn check_protocols(value: &str) -> Result<(), Error> {
     let wrong = |reason: String| Err(Error::header("Sec-WebSocket-Protocol", reason));
     let names: Vec<&str> = list(value).collect();

@@ -1,5 +1,6 @@
-//! Whose pages may connect. A browser sends cookies along with every WebSocket, whichever page opens it, and only the server
-//! can tell by the `Origin` header which page that was (RFC 6455 §10.2).
+//! Whose pages may connect. A browser sends cookies along with every WebSocket, whichever page
+//! opens it, and only the server can tell by the `Origin` header which page that was (RFC 6455
+//! §10.2).
 use crate::Error;
 
 /// Scheme, host and port of a page: `https://example.com`.
@@ -55,7 +56,8 @@ pub(crate) struct Admission {
 }
 
 impl Admission {
-    /// Whether a page of `origin` may connect to `host` (the header's value); `Err` says which call would admit it.
+    /// Whether a page of `origin` may connect to `host` (the header's value); `Err` says which call
+    /// would admit it.
     pub(super) fn judge(&self, origin: Option<&str>, host: &str) -> Result<(), String> {
         // No browser: a program writes whatever it likes.
         let Some(origin) = origin else { return Ok(()) };
@@ -77,7 +79,8 @@ impl Admission {
                 "a page of {origin} may not connect to a server of another host ({host}); {remedy}"
             ));
         }
-        // DNS rebinding: a page of evil.test whose name was made to point to 127.0.0.1 says evil.test in both headers.
+        // DNS rebinding: a page of evil.test whose name was made to point to 127.0.0.1 says
+        // evil.test in both headers.
         if self.loopback_listener && !is_loopback(own) {
             return Err(format!(
                 "a page of {origin} may not reach a listener on this machine by the name {host}; {remedy}"
@@ -182,7 +185,8 @@ mod tests {
             assert_eq!(judge(&admission, "http://localhost:3000", host), Ok(()));
         }
         assert_eq!(judge(&admission, "http://127.0.0.2", "127.0.0.2:80"), Ok(()));
-        // Behind a proxy on the same machine the public name is right, and then it is allowed by name.
+        // Behind a proxy on the same machine the public name is right, and then it is allowed by
+        // name.
         let allowed = vec![Origin::parse("https://example.com").expect("an origin")];
         let admission = Admission { allowed, ..admission };
         assert_eq!(judge(&admission, "https://example.com", "example.com"), Ok(()));

@@ -82,7 +82,8 @@ impl Answering {
         }
     }
 
-    /// Further lines of the 101, in place of those set before; none is taken if one of them is wrong.
+    /// Further lines of the 101, in place of those set before; none is taken if one of them is
+    /// wrong.
     pub(crate) fn set_headers<N: AsRef<str>, V: AsRef<str>>(
         &mut self,
         headers: impl IntoIterator<Item = (N, V)>,
@@ -103,7 +104,8 @@ impl Answering {
         Ok(())
     }
 
-    /// This answer instead of the 101; a wrong one refuses with 403, and the error says what was wrong with it.
+    /// This answer instead of the 101; a wrong one refuses with 403, and the error says what was
+    /// wrong with it.
     pub(crate) fn refuse(&mut self, mut response: Response) -> Result<(), Error> {
         let fault = response.take_fault().or_else(|| check_refusal(&response).err());
         let (response, result) = match fault {

@@ -20,7 +20,8 @@ fn asking_for(protocols: &str) -> Opening {
     opening
 }
 
-/// Feeds an answer to a fresh client in all ways; checks that nothing was written after the request.
+/// Feeds an answer to a fresh client in all ways; checks that nothing was written after the
+/// request.
 fn answered(opening: &Opening, answer: &[u8]) -> Line<Ws> {
     let line = each_way(answer, || {
         let mut line = dialled(opening);
@@ -221,6 +222,7 @@ fn a_101_is_checked_in_full() {
     let extra = |line: &str| answer_with(&format!("{line}\r\n"));
     let accept = format!("Sec-WebSocket-Accept: {ACCEPT}");
     for (answer, says) in [
+        (right.replace("HTTP/1.1", "HTTP/1.0"), "HTTP/1.0"),
         (right.replace("Upgrade: websocket\r\n", ""), "no Upgrade header"),
         (right.replace("Upgrade: websocket", "Upgrade: h2c"), "\"h2c\""),
         (extra("Upgrade: websocket"), "two Upgrade headers"),
@@ -354,7 +356,7 @@ fn statuses_that_have_no_body_fail_with_their_head() {
     }
 }
 
-// ------------------------------------------------------------------ no answer, or none that is HTTP
+// ------------------------------------------------------------------ no answer, or no HTTP
 
 #[test]
 fn a_server_that_closes_early_is_told_apart() {

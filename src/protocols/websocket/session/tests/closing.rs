@@ -1,6 +1,7 @@
 //! The end of a session, in every order.
 use super::*;
 use crate::protocols::Farewell;
+use crate::protocols::testing::{DOORS, with_doors};
 
 fn closing_codes() -> impl Iterator<Item = (u16, bool)> {
     let right = |code: u16| matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999);
@@ -171,8 +172,7 @@ fn the_close_frame_says_why_a_session_ends() {
     {
         let (mut session, mut out) = (Session::new(), Vec::new());
         session.opened();
-        with_context(&Limits::new(), |cx| {
-            cx.notes.farewell = farewell;
+        with_doors(&Limits::new(), &DOORS, farewell, |cx| {
             session.closing(Role::Server, &mut out, cx);
         });
         assert_eq!(sent(Role::Server, &out), [(CLOSE, close_of(code, ""))]);

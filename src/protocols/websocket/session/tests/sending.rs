@@ -52,7 +52,8 @@ fn a_client_masks_and_a_server_does_not() {
 
 #[test]
 fn each_frame_of_a_client_draws_a_key_of_its_own() {
-    use crate::protocols::{Context, Doors, Notes, Scene};
+    use crate::protocols::Doors;
+    use crate::protocols::testing::with_doors;
     use std::cell::Cell;
     use std::time::{Instant, SystemTime};
     thread_local!(static DRAWN: Cell<u8> = const { Cell::new(0) });
@@ -61,18 +62,18 @@ fn each_frame_of_a_client_draws_a_key_of_its_own() {
             DRAWN.set(DRAWN.get() + 1);
             out.fill(DRAWN.get());
         },
+        now: Instant::now,
         system_time: || SystemTime::UNIX_EPOCH,
     };
     let limits = Limits::new();
     let mut client = open_client(&limits).protocol;
-    let (mut notes, mut out) = (Notes::default(), Vec::new());
-    let scene =
-        Scene { now: Instant::now(), limits: &limits, remote_host: "peer.test", doors: &COUNTING };
-    let mut cx = Context { notes: &mut notes, scene };
-    for _ in 0..3 {
-        assert_eq!(client.encode("".into(), &mut out, &mut cx), Ok(()));
-    }
-    assert_eq!(client.put_ping(b"", &mut out, &mut cx), Ok(()));
+    let mut out = Vec::new();
+    with_doors(&limits, &COUNTING, Farewell::Asked, |cx| {
+        for _ in 0..3 {
+            assert_eq!(client.encode("".into(), &mut out, cx), Ok(()));
+        }
+        assert_eq!(client.put_ping(b"", &mut out, cx), Ok(()));
+    });
     let keys: Vec<&[u8]> = out.chunks(6).map(|frame| &frame[2..]).collect();
     assert_eq!(keys, [[1; 4], [2; 4], [3; 4], [4; 4]]);
 }
