@@ -8,6 +8,7 @@ use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -404,21 +405,24 @@ fn closures_that_are_left_at_the_end_of_a_run_are_dropped_on_the_loops_thread() 
     struct Witness(Lines);
     impl Drop for Witness {
         fn drop(&mut self) {
-            self.0.note(format!("{:?}", std::thread::current().id()));
+            self.0.note(format!("dropped by {:?}", std::thread::current().id()));
         }
     }
-    let lines = Lines::default();
-    let worker = Worker::new();
-    let l = lines.clone();
-    worker.on_worker_stop(move |_| {
-        let witness = Witness(l.clone());
-        assert!(LoopHandle::current().defer(move || {
-            panic!("never {:?}", witness.0.all());
-        }));
-    });
-    Timer::delay(0, Worker::stop_all);
+    /// Each closure defers another: one is always left.
+    fn again(witness: Witness, runs: Arc<AtomicUsize>) {
+        LoopHandle::current().defer(move || {
+            runs.fetch_add(1, Ordering::Relaxed);
+            again(Witness(witness.0.clone()), runs);
+        });
+    }
+    let (lines, runs) = (Lines::default(), Arc::new(AtomicUsize::new(0)));
+    again(Witness(lines.clone()), runs.clone());
+    Timer::delay(0.01, Worker::stop_all);
     run_all_in_time().expect("a run");
-    assert_eq!(lines.all(), [format!("{:?}", std::thread::current().id())]);
+    let all = lines.all();
+    assert_eq!(all.len(), runs.load(Ordering::Relaxed) + 1, "one of them never ran");
+    let own = format!("dropped by {:?}", std::thread::current().id());
+    assert!(all.iter().all(|line| *line == own), "{all:?}");
 }
 
 #[test]
