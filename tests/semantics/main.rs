@@ -23,5 +23,6 @@ mod re_entrancy;
 mod running;
 mod sending;
 mod states;
+mod stopping;
 #[cfg(feature = "tls")]
 mod tls_ends;
