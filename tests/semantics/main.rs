@@ -13,3 +13,4 @@ mod order;
 mod running;
 mod sending;
 mod states;
+mod violations;
