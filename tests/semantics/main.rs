@@ -26,3 +26,4 @@ mod states;
 mod stopping;
 #[cfg(feature = "tls")]
 mod tls_ends;
+mod violations;
