@@ -1,7 +1,8 @@
 //! How a session ends, and what comes after it: another one, or the end of the handle.
 use super::Role;
-use super::core::{Core, Stage, flag};
+use super::core::{Core, Stage};
 use super::failure::write_failed;
+use super::flag;
 use super::slot::Slot;
 use crate::events::Loop;
 use crate::protocols::Pad;
@@ -31,7 +32,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         let core = &self.core;
         core.note_program_bytes();
         let mut last = Vec::new();
-        let asked = self.ask(lp, farewell, |protocol, cx| protocol.on_closing(&mut last, cx));
+        let asked = self.ask(farewell, |protocol, cx| protocol.on_closing(&mut last, cx));
         let (waits, mut pad) = asked.unwrap_or_default();
         self.apply_quietly(lp, &pad.take());
         if !last.is_empty() {
@@ -94,7 +95,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         }
         core.note_program_bytes();
         let mut last = Vec::new();
-        let asked = self.ask(lp, Farewell::Asked, |protocol, cx| {
+        let asked = self.ask(Farewell::Asked, |protocol, cx| {
             protocol.on_violation(&violation, &mut last, cx);
         });
         if let Some(((), mut pad)) = asked {

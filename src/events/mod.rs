@@ -66,6 +66,9 @@ pub(crate) const RECEIVE_BYTES: usize = 64 << 10;
 /// Events that may follow from one another in a turn; the rest comes first in the next.
 const DELIVERIES_A_TURN: u32 = 1024;
 
+/// What begins the stop of a run.
+pub(crate) type BeginStop = fn(&Rc<Loop>);
+
 /// How everything is asked to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ending {
@@ -178,7 +181,7 @@ pub(crate) struct Loop {
     inbox: Inbox,
     date: Cell<Option<(u32, SystemTime)>>,
     stop_asked: Cell<bool>,
-    begin_stop: Cell<Option<fn(&Rc<Loop>)>>,
+    begin_stop: Cell<Option<BeginStop>>,
     stopping: Cell<bool>,
 }
 
@@ -505,7 +508,7 @@ impl Loop {
     }
 
     /// What begins the stop: whoever runs the loop says so.
-    pub(crate) fn on_stop(&self, begin: Option<fn(&Rc<Loop>)>) {
+    pub(crate) fn on_stop(&self, begin: Option<BeginStop>) {
         self.begin_stop.set(begin);
         if self.stop_asked.get() {
             self.set_flag(flag::QUEUED, true);

@@ -70,10 +70,6 @@ impl TlsStream {
         match *self {}
     }
 
-    pub(crate) fn wants_write(&self) -> bool {
-        match *self {}
-    }
-
     pub(crate) fn unflushed(&self) -> usize {
         match *self {}
     }
