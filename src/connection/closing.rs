@@ -397,6 +397,8 @@ impl Core {
         self.clear(flag::OPENED | flag::EOF | flag::WATCH_INPUT | flag::PAUSED);
         self.watch_idle();
         let mut state = self.state.borrow_mut();
+        // Bytes of a message whose own encoding ended the session were put back behind its end.
+        state.out = None;
         if let Some(rare) = state.rare.as_deref_mut() {
             rare.heartbeat = None;
             rare.deadline = None;

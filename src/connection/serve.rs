@@ -324,7 +324,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         }
     }
 
-    pub(crate) fn eof_in_session(self: &Rc<Self>, lp: &Rc<Loop>) {
+    fn eof_in_session(self: &Rc<Self>, lp: &Rc<Loop>) {
         let core = &self.core;
         let rest = core.state.borrow_mut().rest.take();
         let mut rest = rest.unwrap_or_else(|| lp.pool.borrow_mut().take_empty());

@@ -1,6 +1,7 @@
 //! Running: start, turn after turn, stop.
 use super::in_a_callback;
 use super::registry::{self, AnyWorker};
+use crate::connection::{Core, Stage};
 use crate::events::signal::StopSignal;
 use crate::events::{Ending, Loop, panic_text, with_loop};
 use crate::{Error, Interval, Limits, Result};
@@ -292,9 +293,15 @@ fn after_turn(lp: &Rc<Loop>, run: &Run, turned: io::Result<()>) -> Result<bool> 
     Ok(false)
 }
 
+/// Whose socket or opening has not ended. A client that waits or was never connected has nothing to
+/// end: nobody waits for it.
 fn connections_left(lp: &Loop) -> usize {
-    let keys = lp.keys().into_iter();
-    keys.filter(|&key| lp.find(key).is_some_and(|endpoint| endpoint.common().is_some())).count()
+    let is_left = |key| {
+        let endpoint = lp.find(key)?;
+        let core = endpoint.common()?.downcast_ref::<Core>()?;
+        Some(core.stage() > Stage::Waiting)
+    };
+    lp.keys().into_iter().filter(|&key| is_left(key) == Some(true)).count()
 }
 
 // ---------------------------------------------------------------- stop

@@ -23,5 +23,7 @@ mod re_entrancy;
 mod running;
 mod sending;
 mod states;
+mod stopping;
 #[cfg(feature = "tls")]
 mod tls_ends;
+mod violations;
