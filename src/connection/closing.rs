@@ -183,7 +183,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
     /// telling.
     pub(crate) fn lost_in_closing(self: &Rc<Self>, lp: &Rc<Loop>, failure: Failure) {
         let mark = self.core.peek_rare(|rare| rare.program_bytes).unwrap_or(0);
-        if mark > self.core.bytes_written.get() {
+        if mark > self.core.taken() {
             self.core.fail(lp, ErrorCode::SendFail, failure);
         } else {
             self.end(lp);
@@ -379,7 +379,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
 impl Core {
     /// Up to here the queue holds what the program sent; behind it comes a farewell.
     fn note_program_bytes(&self) {
-        let mark = self.bytes_written.get() + self.unsent() as u64;
+        let mark = self.taken() + self.unsent() as u64;
         self.with_rare(|rare| {
             rare.program_bytes = rare.program_bytes.max(mark);
         });

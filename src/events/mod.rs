@@ -6,7 +6,7 @@
 //!    then work. Callbacks are `Rc<RefCell<dyn FnMut>>`, cloned out of their slot before the call.
 //! 2. **Callbacks never nest.** What a call causes (`close` → `on_close`, a full buffer) is noted
 //!    as flags on its connection, which then stands in `queued`; it is delivered when the running
-//!    callback has returned, before anything else. [`Loop::call`] runs all user code and asserts
+//!    callback has returned, before anything else. `Loop::call` runs all user code and asserts
 //!    this.
 //! 3. **Take under the borrow, drop outside it.** A replaced closure, a freed slot, a deleted timer
 //!    may own values whose `Drop` calls the library again.
