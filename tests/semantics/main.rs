@@ -5,6 +5,7 @@ mod support;
 mod accepted;
 mod bad_luck;
 mod callbacks;
+mod cancelling;
 mod closing;
 mod handles;
 mod life;
