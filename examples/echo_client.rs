@@ -33,7 +33,7 @@ fn main() -> Result {
 
 fn dial(url: &str, echo: bool, open: Rc<Cell<usize>>) -> Result {
     let con = AsyncTcpConnection::<Ws>::new(url)?;
-    con.set_limits(Limits::new().message_bytes(16 << 20).fragments(65_536));
+    con.set_limits(Limits::new().message_bytes(16 << 20).fragments(65_537));
     if echo {
         // Read no more while our answers wait: nothing is lost, however fast the server sends.
         con.set_backpressure(true);

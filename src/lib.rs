@@ -38,3 +38,9 @@ pub mod prelude {
         Sent, Status, Tcp, TcpConnection, Text, Timer, Tls, Transport, Websocket, Worker, Ws,
     };
 }
+
+/// The programs of these pages compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+#[doc = include_str!("../docs/porting.md")]
+mod pages {}

@@ -195,7 +195,8 @@ fn check(name: &str, text: &str, roots: &[(String, String)]) -> Vec<String> {
 /// Files that their parent includes for tests alone.
 fn is_test_file(name: &str) -> bool {
     let file = name.rsplit('/').next().unwrap_or(name);
-    file == "tests.rs" || file == "testing.rs" || file.ends_with("_tests.rs")
+    let folder = name.split('/').any(|part| part == "tests");
+    folder || file == "tests.rs" || file == "testing.rs" || file.ends_with("_tests.rs")
 }
 
 // ------------------------------------------------------------------------------------- layers

@@ -19,10 +19,10 @@ pub(crate) type OnFarewell<P, R> = Callback<dyn FnMut(Connection<P, R>, u16, &st
 /// `on_message`: a trait of its own, since a closure over `P::Incoming<'_>` cannot be written as
 /// one.
 pub(crate) trait OnMessage<P: Protocol, R: Role> {
-    fn call(&mut self, con: Connection<P, R>, message: P::Incoming<'_>) -> Settled;
+    fn call(&self, con: Connection<P, R>, message: P::Incoming<'_>) -> Settled;
 }
 
-struct Message<F, O>(F, PhantomData<fn() -> O>);
+struct Message<F, O>(RefCell<F>, PhantomData<fn() -> O>);
 
 impl<P, R, O, F> OnMessage<P, R> for Message<F, O>
 where
@@ -32,14 +32,14 @@ where
     F: for<'a> FnMut(Connection<P, R>, P::Incoming<'a>) -> O,
 {
     #[inline]
-    fn call(&mut self, con: Connection<P, R>, message: P::Incoming<'_>) -> Settled {
-        Settle::settle((self.0)(con, message))
+    fn call(&self, con: Connection<P, R>, message: P::Incoming<'_>) -> Settled {
+        Settle::settle((self.0.borrow_mut())(con, message))
     }
 }
 
 pub(crate) struct Callbacks<P: Protocol, R: Role> {
     pub(crate) connect: Option<Plain<P, R>>,
-    pub(crate) message: Option<Callback<dyn OnMessage<P, R>>>,
+    pub(crate) message: Option<Rc<dyn OnMessage<P, R>>>,
     pub(crate) close: Option<Plain<P, R>>,
     pub(crate) error: Option<OnError<P, R>>,
     pub(crate) end: Option<Plain<P, R>>,
@@ -102,11 +102,11 @@ pub(crate) fn replace_websocket<P: Protocol, R: Role, C>(
 
 pub(crate) fn message<P: Protocol, R: Role, O: Outcome>(
     f: impl for<'a> FnMut(Connection<P, R>, P::Incoming<'a>) -> O + 'static,
-) -> Callback<dyn OnMessage<P, R>>
+) -> Rc<dyn OnMessage<P, R>>
 where
     O: 'static,
 {
-    Rc::new(RefCell::new(Message(f, PhantomData::<fn() -> O>)))
+    Rc::new(Message(RefCell::new(f), PhantomData::<fn() -> O>))
 }
 
 pub(crate) fn plain<P: Protocol, R: Role, O: Outcome>(

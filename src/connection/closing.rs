@@ -15,7 +15,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
     pub(crate) fn begin_close(self: &Rc<Self>, lp: &Rc<Loop>, farewell: Farewell) {
         let core = &self.core;
         if core.take(flag::AGAIN) {
-            core.drop_ahead();
+            self.drop_ahead();
         }
         match core.stage() {
             Stage::Initial | Stage::Waiting => self.end_handle(lp),
@@ -63,7 +63,6 @@ impl<P: Protocol, R: Role> Slot<P, R> {
     /// The peer's close frame has come: its answer is queued, or it is the answer to ours.
     pub(crate) fn peer_said_farewell(self: &Rc<Self>, lp: &Rc<Loop>) {
         let core = &self.core;
-        core.set(flag::BOTH_FAREWELLS);
         match core.stage() {
             Stage::Open => {
                 core.note_program_bytes();
@@ -114,7 +113,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         };
         let mut failure =
             Failure::new(kind, phase, violation.to_string()).with_response(notes.refusal);
-        failure.dropped = core.drop_ahead();
+        failure.dropped = self.drop_ahead();
         self.enter_closing(lp, Stage::Flushing);
         core.queue_failure(lp, code, failure);
     }
@@ -122,7 +121,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
     /// Goes on with closing: after a write, after the peer's end.
     pub(crate) fn advance(self: &Rc<Self>, lp: &Rc<Loop>) {
         let core = &self.core;
-        let empty = core.send_buffer_len() == 0 && !core.has(flag::BLOCKED);
+        let empty = core.unsent() == 0 && !core.has(flag::BLOCKED);
         if !empty {
             return;
         }
@@ -194,7 +193,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
     pub(crate) fn destroy(self: &Rc<Self>, lp: &Rc<Loop>) {
         let core = &self.core;
         if core.take(flag::AGAIN) {
-            core.drop_ahead();
+            self.drop_ahead();
         }
         match core.stage() {
             Stage::Initial | Stage::Waiting => self.end_handle(lp),
@@ -210,7 +209,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
             return;
         }
         if !core.has(flag::AGAIN) {
-            core.drop_ahead();
+            self.drop_ahead();
         }
         core.drop_socket(lp);
         // A violation whose end came with it has not been told yet: `on_error` comes first, and
@@ -226,8 +225,21 @@ impl<P: Protocol, R: Role> Slot<P, R> {
     /// `close()` outside a session: nothing is delivered.
     fn end_handle(self: &Rc<Self>, lp: &Rc<Loop>) {
         self.core.set_stage(Stage::Gone);
-        self.core.drop_ahead();
+        self.drop_ahead();
         self.free(lp);
+    }
+
+    /// What was sent ahead goes, and with it the protocol value that has encoded it. How many
+    /// messages that were.
+    fn drop_ahead(&self) -> u64 {
+        self.drop_next();
+        self.core.drop_ahead()
+    }
+
+    /// The session that it was made for will not be.
+    pub(crate) fn drop_next(&self) {
+        let next = self.client.as_ref().and_then(|client| client.next.take());
+        drop(next);
     }
 
     // ------------------------------------------------------------------ after on_close
@@ -366,7 +378,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
 impl Core {
     /// Up to here the queue holds what the program sent; behind it comes a farewell.
     fn note_program_bytes(&self) {
-        let mark = self.bytes_written.get() + self.send_buffer_len() as u64;
+        let mark = self.bytes_written.get() + self.unsent() as u64;
         self.with_rare(|rare| {
             rare.program_bytes = rare.program_bytes.max(mark);
         });
@@ -382,11 +394,11 @@ impl Core {
 
     /// Fresh state for what comes next; settings, counters and user data stay.
     fn forget_session(&self) {
-        self.clear(
-            flag::OPENED | flag::BOTH_FAREWELLS | flag::EOF | flag::WATCH_INPUT | flag::PAUSED,
-        );
+        self.clear(flag::OPENED | flag::EOF | flag::WATCH_INPUT | flag::PAUSED);
         self.watch_idle();
         let mut state = self.state.borrow_mut();
+        // Bytes of a message whose own encoding ended the session were put back behind its end.
+        state.out = None;
         if let Some(rare) = state.rare.as_deref_mut() {
             rare.heartbeat = None;
             rare.deadline = None;

@@ -136,10 +136,13 @@ pub(crate) mod flag {
     pub(crate) const JUDGE: u32 = 1 << 21;
     /// Another protocol has taken the socket over.
     pub(crate) const UPGRADED: u32 = 1 << 22;
-    /// Both close frames have been exchanged.
-    pub(crate) const BOTH_FAREWELLS: u32 = 1 << 23;
+    /// It is to dial because of a reconnect, which may be taken back until the dial begins.
+    pub(crate) const RECALLABLE: u32 = 1 << 23;
     /// Answers of the protocol's own wait in `Rare`, or are counted there.
     pub(crate) const ANSWERS: u32 = 1 << 30;
+
+    /// Its stage is another than `Open`: one look at the flags tells all that is unusual.
+    pub(crate) const NOT_OPEN: u32 = 1 << 31;
 
     /// Events to deliver, in their order.
     pub(crate) const ON_FULL: u32 = 1 << 24;
@@ -150,8 +153,6 @@ pub(crate) mod flag {
     pub(crate) const EVENTS: u32 = ON_FULL | ON_FAILED | ON_DRAINED | ON_END | ON_CLOSED;
     /// On the loop's queue.
     pub(crate) const QUEUED: u32 = 1 << 29;
-    /// It is to dial because of a reconnect, which may be taken back until the dial begins.
-    pub(crate) const RECALLABLE: u32 = 1 << 31;
 }
 
 /// What is shared: by all connections of a worker, or owned by one client.
@@ -268,6 +269,7 @@ pub(crate) struct Core {
 
 impl Core {
     pub(crate) fn new(key: Key, id: u64, flags: u32, stage: Stage, settings: Rc<Settings>) -> Core {
+        let not_open = if stage == Stage::Open { 0 } else { flag::NOT_OPEN };
         let state = State { stream: None, out: None, rest: None, rare: None, settings };
         Core {
             key,
@@ -277,7 +279,7 @@ impl Core {
             opened: Cell::new(0),
             remote_v4: Cell::new(0),
             alarm: Cell::new(TimerKey::NONE),
-            flags: Cell::new(flags),
+            flags: Cell::new(flags | not_open),
             stage: Cell::new(stage),
             state: RefCell::new(state),
         }
@@ -290,6 +292,10 @@ impl Core {
 
     pub(crate) fn set_stage(&self, stage: Stage) {
         self.stage.set(stage);
+        match stage {
+            Stage::Open => self.clear(flag::NOT_OPEN),
+            _ => self.set(flag::NOT_OPEN),
+        }
     }
 
     #[inline(always)]
@@ -386,23 +392,31 @@ impl Core {
         }
     }
 
-    /// Reads into `buffer`, and says whether the socket was emptied. `None`: there is no socket, or
-    /// it works already.
-    #[inline]
-    pub(crate) fn read(&self, buffer: &mut [u8]) -> Option<(io::Result<usize>, bool)> {
+    /// Reads into `buffer`, and says whether the socket was emptied. Where there is no socket, or
+    /// it works already, it would block.
+    #[inline(always)]
+    pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<(usize, bool)> {
         if let Some(bare) = self.state.borrow_mut().stream.as_mut().filter(|s| !s.is_tls()) {
-            let read = bare.read(buffer);
-            return Some((read, bare.drained()));
+            let n = bare.read(buffer)?;
+            return Ok((n, n < buffer.len()));
         }
-        let mut stream = self.take_stream()?;
+        self.read_apart(buffer)
+    }
+
+    /// The same for TLS.
+    #[inline(never)]
+    fn read_apart(&self, buffer: &mut [u8]) -> io::Result<(usize, bool)> {
+        let Some(mut stream) = self.take_stream() else {
+            return Err(io::ErrorKind::WouldBlock.into());
+        };
         let read = stream.read(buffer);
         let drained = stream.drained() && !stream.has_unread();
         self.put_stream(stream);
-        Some((read, drained))
+        Ok((read?, drained))
     }
 
     /// Writes what is queued until it has left or the socket is full.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn write_out(&self, lp: &Loop) -> Written {
         // Nearly always: a bare socket takes all of it at once, and nobody else runs meanwhile.
         let mut state = self.state.borrow_mut();
@@ -548,6 +562,17 @@ impl Core {
         (out.unwrap_or_else(|| lp.pool.borrow_mut().take()), settings)
     }
 
+    /// Puts the out-buffer back, unless the session has ended meanwhile: nothing queued for one
+    /// session reaches the next.
+    #[inline]
+    pub(crate) fn put_out(&self, lp: &Loop, out: Box<Buffer>) {
+        if self.stage() < Stage::Failing {
+            self.state.borrow_mut().out = Some(out);
+        } else {
+            lp.pool.borrow_mut().put(out);
+        }
+    }
+
     #[inline]
     pub(crate) fn take_out(&self, lp: &Loop) -> Box<Buffer> {
         let out = self.state.borrow_mut().out.take();
@@ -560,6 +585,19 @@ impl Core {
         let result = f(&mut out);
         self.state.borrow_mut().out = Some(out);
         result
+    }
+
+    /// Bytes of this session's own that wait: without those for a session to come.
+    pub(crate) fn unsent(&self) -> usize {
+        let state = self.state.borrow();
+        let out = state.out.as_ref().map_or(0, |out| out.unsent());
+        out + state.rare.as_ref().map_or(0, |rare| rare.pong.len())
+    }
+
+    /// What counts against the limit: all that waits but the protocol's own answers.
+    pub(crate) fn counted(&self) -> usize {
+        let answers = self.peek_rare(|rare| rare.pong.len() + rare.answers_waiting).unwrap_or(0);
+        self.send_buffer_len().saturating_sub(answers)
     }
 
     /// Every byte that the kernel has not taken.

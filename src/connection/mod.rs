@@ -91,7 +91,7 @@ pub type TcpConnection<P = crate::Tcp> = Connection<P, Server>;
 /// });
 /// con.connect();
 /// Worker::run_all()?;
-/// # workerman::Result::Ok(())
+/// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
 /// ```
 pub type AsyncTcpConnection<P = crate::Tcp> = Connection<P, Client>;
 
@@ -248,6 +248,8 @@ impl<P: Protocol, R: Role> Connection<P, R> {
             } else {
                 core.clear(flag::BACKPRESSURE);
                 if core.take(flag::CHOKED) {
+                    core.hearing_again(lp);
+                    core.set(flag::REARM);
                     core.list_again(lp);
                 }
             }

@@ -34,9 +34,8 @@ pub(crate) fn set<T: Any>(holder: &impl Holder, value: T) {
 /// A copy.
 pub(crate) fn get<T: Any + Clone>(holder: &impl Holder) -> Option<T> {
     let value = holder.properties(|all| place::<T>(all).and_then(Option::take))?;
-    let copy = value.downcast_ref::<T>().cloned();
-    put_back::<T>(holder, value);
-    copy
+    let out = Out::<T, _> { holder, value: Some(value.downcast::<T>().ok()?) };
+    out.value.as_deref().cloned()
 }
 
 /// Takes the value out, works with it, puts it back.
@@ -55,23 +54,38 @@ pub(crate) fn with<T: Default + Any, U>(
         warn_nested::<T>();
         return None;
     };
-    let mut value = taken.and_then(|value| value.downcast::<T>().ok()).unwrap_or_default();
-    let result = f(&mut value);
-    put_back::<T>(holder, value);
-    Some(result)
+    let mut out = Out { holder, value: taken.and_then(|value| value.downcast::<T>().ok()) };
+    let value = out.value.get_or_insert_with(Box::default);
+    Some(f(value))
+}
+
+/// A value that the program works with. It goes back to its place also where a panic ends that
+/// work: a panic may be contained, and the connection go on.
+struct Out<'a, T: Any, H: Holder> {
+    holder: &'a H,
+    value: Option<Box<T>>,
 }
 
 /// One that was set meanwhile stays.
-fn put_back<T: Any>(holder: &impl Holder, value: Box<dyn Any>) {
-    let old = holder.properties(|all| match place::<T>(all) {
-        Some(Some(_)) => Some(value),
-        Some(empty) => {
-            *empty = Some(value);
-            None
-        }
-        None => Some(value),
-    });
-    drop(old);
+impl<T: Any, H: Holder> Drop for Out<'_, T, H> {
+    fn drop(&mut self) {
+        let Some(value) = self.value.take() else {
+            // `Default` panicked: the next one who asks tries again.
+            let free =
+                |(id, value): &(TypeId, Option<_>)| *id != TypeId::of::<T>() || value.is_some();
+            return self.holder.properties(|all| all.retain(free));
+        };
+        let value: Box<dyn Any> = value;
+        let old = self.holder.properties(|all| match place::<T>(all) {
+            Some(Some(_)) => Some(value),
+            Some(empty) => {
+                *empty = Some(value);
+                None
+            }
+            None => Some(value),
+        });
+        drop(old);
+    }
 }
 
 fn place<T: Any>(all: &mut Properties) -> Option<&mut Option<Box<dyn Any>>> {

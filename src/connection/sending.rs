@@ -1,58 +1,121 @@
 //! `send` and its kin: encode into the out-buffer, leave with the turn.
 use super::Role;
-use super::core::{Core, Stage, WRITE_AT_ONCE, Written, flag};
+use super::core::{Core, Settings, Stage, WRITE_AT_ONCE, Written, flag};
 use super::failure::write_failed;
 use super::slot::Slot;
-use crate::events::Loop;
+use crate::events::{Buffer, Loop};
 use crate::protocols::Pad;
 use crate::{Context, ErrorCode, Farewell, Protocol, Sent, Violation};
+use std::borrow::Cow;
 use std::rc::Rc;
 
 /// What stands in the way of sending into the session that is on.
-const ELSEWHERE: u32 = flag::HELD | flag::AGAIN | flag::SHUT | flag::SHUT_DONE;
+const ELSEWHERE: u32 = flag::NOT_OPEN | flag::HELD | flag::AGAIN | flag::SHUT | flag::SHUT_DONE;
+
+/// What is waiting for a write to have happened.
+const AFTER_WRITE: u32 =
+    flag::NOT_OPEN | flag::FULL | flag::ANSWERS | flag::CHOKED | flag::WATCH_INPUT | flag::SHUT;
+
+/// What became of a message that a session was given to send.
+enum Encoded<'m, P: Protocol> {
+    /// It stands at the end of the out-buffer.
+    Whole {
+        unsent: usize,
+        limit: usize,
+        pad: Pad,
+    },
+    /// Its head does; its payload is lent.
+    Split {
+        lent: Cow<'m, [u8]>,
+        limit: usize,
+    },
+    /// The out-buffer has reached its limit.
+    NoRoom {
+        message: P::Outgoing<'m>,
+        limit: usize,
+    },
+    Wrong(Violation),
+}
+
+#[inline(always)]
+fn encode<'m, P: Protocol>(
+    protocol: &mut P,
+    message: P::Outgoing<'m>,
+    out: &mut Buffer,
+    settings: &Settings,
+) -> Encoded<'m, P> {
+    let limit = settings.limits().send_buffer_bytes;
+    if out.unsent() >= limit {
+        return Encoded::NoRoom { message, limit };
+    }
+    let before = out.bytes.len();
+    let mut pad = Pad::default();
+    let mut cx = Context { pad: &mut pad, scene: settings.scene() };
+    match protocol.encode_split(message, &mut out.bytes, &mut cx) {
+        Ok(None) => Encoded::Whole { unsent: out.unsent(), limit, pad },
+        Ok(Some(lent)) => Encoded::Split { lent, limit },
+        Err(violation) => {
+            out.bytes.truncate(before);
+            Encoded::Wrong(violation)
+        }
+    }
+}
 
 impl<P: Protocol, R: Role> Slot<P, R> {
     #[inline]
     pub(crate) fn send(self: &Rc<Self>, lp: &Rc<Loop>, message: P::Outgoing<'_>) -> Sent {
-        if self.core.stage() != Stage::Open || self.core.has(ELSEWHERE) {
+        if self.core.has(ELSEWHERE) {
             return self.send_elsewhere(lp, |protocol, out, cx| protocol.encode(message, out, cx));
         }
         let Ok(mut guard) = self.protocol.try_borrow_mut() else { return Sent::Dropped };
         let Some(protocol) = guard.as_mut() else { return Sent::Dropped };
-        let (mut out, settings) = self.core.take_out_with_settings(lp);
-        let limit = settings.limits().send_buffer_bytes;
-        if out.unsent() >= limit {
-            self.core.state.borrow_mut().out = Some(out);
-            drop(guard);
-            if !self.make_room(lp, limit) {
+        let encoded = if P::RUNS_NO_PROGRAM_CODE {
+            let state = &mut *self.core.state.borrow_mut();
+            let out = state.out.get_or_insert_with(|| lp.pool.borrow_mut().take());
+            encode(protocol, message, out, &state.settings)
+        } else {
+            let (mut out, settings) = self.core.take_out_with_settings(lp);
+            let encoded = encode(protocol, message, &mut out, &settings);
+            self.core.put_out(lp, out);
+            if self.core.has(flag::NOT_OPEN) {
+                // The program's own protocol has ended the session meanwhile.
                 return Sent::Dropped;
             }
-            return self.send(lp, message);
-        }
-        let before = out.bytes.len();
-        let mut pad = Pad::default();
-        let mut cx = Context { pad: &mut pad, scene: settings.scene() };
-        let encoded = protocol.encode_split(message, &mut out.bytes, &mut cx);
+            encoded
+        };
         drop(guard);
-        if encoded.is_err() {
-            out.bytes.truncate(before);
-        }
-        let mut unsent = out.unsent();
-        self.core.state.borrow_mut().out = Some(out);
         match encoded {
-            Ok(None) => {}
-            Ok(Some(lent)) => {
+            Encoded::Whole { unsent, limit, pad } => {
+                if !pad.is_empty() {
+                    self.apply(lp, pad);
+                }
+                self.appended(lp, unsent, limit)
+            }
+            other => self.send_rarely(lp, other),
+        }
+    }
+
+    /// What is not nearly always so.
+    #[inline(never)]
+    fn send_rarely(self: &Rc<Self>, lp: &Rc<Loop>, encoded: Encoded<'_, P>) -> Sent {
+        match encoded {
+            Encoded::Whole { unsent, limit, .. } => self.appended(lp, unsent, limit),
+            Encoded::Split { lent, limit } => {
                 let written = self.core.write_lent(lp, &lent);
                 self.judge_write(lp, written);
                 // What the socket did not take may have filled the buffer.
-                unsent = self.core.send_buffer_len();
+                let unsent = self.core.unsent();
+                self.appended(lp, unsent, limit)
             }
-            Err(violation) => return self.unencodable(lp, violation),
+            Encoded::NoRoom { message, limit } => {
+                if !self.make_room(lp, limit) {
+                    return Sent::Dropped;
+                }
+                // Answers of the protocol's own may fill the buffer: they do not count.
+                self.append(lp, limit, |protocol, out, cx| protocol.encode(message, out, cx))
+            }
+            Encoded::Wrong(violation) => self.unencodable(lp, violation),
         }
-        if !pad.is_empty() {
-            self.apply(lp, pad);
-        }
-        self.appended(lp, unsent, limit)
     }
 
     /// The same for whatever appends bytes: `send_raw`, a ping, a plain message from elsewhere.
@@ -61,7 +124,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         lp: &Rc<Loop>,
         encode: impl FnOnce(&mut P, &mut Vec<u8>, &mut Context) -> Result<(), Violation>,
     ) -> Sent {
-        if self.core.stage() != Stage::Open || self.core.has(ELSEWHERE) {
+        if self.core.has(ELSEWHERE) {
             return self.send_elsewhere(lp, encode);
         }
         let limit = self.core.settings().limits().send_buffer_bytes;
@@ -77,7 +140,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         lp: &Rc<Loop>,
         encode: impl FnOnce(&mut P, &mut Vec<u8>, &mut Context) -> Result<(), Violation>,
     ) -> Sent {
-        if self.core.stage() != Stage::Open || self.core.has(ELSEWHERE) {
+        if self.core.has(ELSEWHERE) {
             return Sent::Dropped;
         }
         self.append(lp, usize::MAX, encode)
@@ -98,9 +161,10 @@ impl<P: Protocol, R: Role> Slot<P, R> {
             out.bytes.truncate(before);
         }
         let unsent = out.unsent();
-        self.core.state.borrow_mut().out = Some(out);
+        self.core.put_out(lp, out);
         match asked {
             None => return Sent::Dropped,
+            Some(_) if self.core.has(flag::NOT_OPEN) => return Sent::Dropped,
             Some((Err(violation), _)) => return self.unencodable(lp, violation),
             Some((Ok(()), pad)) => self.apply(lp, pad),
         }
@@ -130,7 +194,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
 
     /// Whether a message may be taken. Judged after a write was tried.
     fn make_room(self: &Rc<Self>, lp: &Rc<Loop>, limit: usize) -> bool {
-        if self.core.send_buffer_len() < limit {
+        if self.core.counted() < limit {
             return true;
         }
         if !self.core.has(flag::BLOCKED) {
@@ -140,7 +204,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         if self.core.stage() != Stage::Open {
             return false;
         }
-        if self.core.send_buffer_len() < limit {
+        if self.core.counted() < limit {
             return true;
         }
         self.core.dropped_full(lp);
@@ -149,7 +213,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
 
     /// The buffer has reached its limit: told once, until it has been empty again.
     fn note_full(&self, lp: &Loop, limit: usize) {
-        if self.core.stage() != Stage::Open || self.core.send_buffer_len() < limit {
+        if self.core.stage() != Stage::Open || self.core.counted() < limit {
             return;
         }
         if self.core.has(flag::BACKPRESSURE) {
@@ -201,11 +265,14 @@ impl<P: Protocol, R: Role> Slot<P, R> {
             }
         } else {
             let Some(client) = &self.client else { return Sent::Dropped };
-            let mut protocol = self.next(client);
+            let Ok(mut next) = client.next.try_borrow_mut() else { return Sent::Dropped };
+            // Borrowed meanwhile, as the session's own protocol would be: what `make` or `encode`
+            // sends to this connection is dropped.
+            let mut protocol = self.next(client, next.take());
             let mut pad = Pad::default();
             let mut cx = Context { pad: &mut pad, scene: settings.scene() };
             let encoded = encode(&mut protocol, &mut bytes, &mut cx);
-            client.next.replace(Some(protocol));
+            *next = Some(protocol);
             encoded
         };
         if let Err(violation) = encoded {
@@ -225,9 +292,19 @@ impl<P: Protocol, R: Role> Slot<P, R> {
     // ------------------------------------------------------------------ writing
 
     /// Writes what is queued, and goes on with whatever waited for that.
+    #[inline(always)]
     pub(crate) fn flush(self: &Rc<Self>, lp: &Rc<Loop>) {
+        let written = self.core.write_out(lp);
+        let done = matches!(written, Written::All) && !P::HAS_PIECES;
+        if !done || self.core.has(AFTER_WRITE) {
+            self.go_on_after(lp, written);
+        }
+    }
+
+    #[inline(never)]
+    fn go_on_after(self: &Rc<Self>, lp: &Rc<Loop>, mut written: Written) {
         loop {
-            match self.core.write_out(lp) {
+            match written {
                 Written::All => {
                     if !self.all_left(lp) {
                         break;
@@ -242,6 +319,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
                     break;
                 }
             }
+            written = self.core.write_out(lp);
         }
         if self.core.has(flag::WATCH_INPUT) {
             self.core.ping_may_have_left(lp);
@@ -254,7 +332,9 @@ impl<P: Protocol, R: Role> Slot<P, R> {
     /// Nothing waits any more. True: something new was appended.
     fn all_left(self: &Rc<Self>, lp: &Rc<Loop>) -> bool {
         let core = &self.core;
-        if core.take(flag::FULL) {
+        // What waits for the next session drains with that one.
+        if core.has(flag::FULL) && core.send_buffer_len() == core.unsent() {
+            core.clear(flag::FULL);
             core.queue(lp, flag::ON_DRAINED);
         }
         let more = core.take(flag::ANSWERS) && core.append_pong(lp);
@@ -277,14 +357,15 @@ impl<P: Protocol, R: Role> Slot<P, R> {
     }
 
     fn some_left(self: &Rc<Self>, lp: &Rc<Loop>) {
-        if self.core.take(flag::ANSWERS) {
+        // Those that wait are counted until all have left.
+        if self.core.has(flag::ANSWERS) {
             self.core.append_pong(lp);
         }
         if self.core.has(flag::CHOKED) {
             let settings = self.core.settings();
             let waiting = self.core.peek_rare(|rare| rare.answers_waiting).unwrap_or(0);
-            if waiting <= settings.limits().waiting_answers_bytes
-                && self.core.send_buffer_len() <= settings.limits().send_buffer_bytes / 2
+            if waiting < settings.limits().waiting_answers_bytes
+                && self.core.counted() <= settings.limits().send_buffer_bytes / 2
             {
                 self.unchoke(lp);
             }
@@ -337,13 +418,12 @@ impl Core {
     fn append_pong(&self, lp: &Loop) -> bool {
         let pong = {
             let mut state = self.state.borrow_mut();
-            match state.rare.as_deref_mut() {
-                Some(rare) => {
-                    rare.answers_waiting = 0;
-                    std::mem::take(&mut rare.pong)
-                }
-                None => return false,
-            }
+            let Some(rare) = state.rare.as_deref_mut() else { return false };
+            rare.answers_waiting = match self.has(flag::BLOCKED) {
+                true => rare.answers_waiting + rare.pong.len(),
+                false => 0,
+            };
+            std::mem::take(&mut rare.pong)
         };
         if pong.is_empty() {
             return false;
@@ -365,6 +445,10 @@ impl Core {
             rare.ahead_messages = 0;
             std::mem::take(&mut rare.ahead)
         });
+        if ahead.len() >= self.settings().limits().send_buffer_bytes {
+            // The end of the session before has cleared it.
+            self.set(flag::FULL);
+        }
         self.with_out(lp, |out| out.bytes.extend_from_slice(&ahead));
         self.mark_dirty(lp);
     }

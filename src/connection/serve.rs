@@ -21,8 +21,13 @@ const MOVED_BYTES: usize = 16 << 10;
 const FIRST_ROOM: usize = 4 << 10;
 
 /// What ends a batch of messages, or changes it.
-const LOOK_UP: u32 =
-    flag::RELOAD | flag::PAUSED | flag::CHOKED | flag::UPGRADED | flag::EVENTS | flag::AGAIN;
+const LOOK_UP: u32 = flag::NOT_OPEN
+    | flag::RELOAD
+    | flag::PAUSED
+    | flag::CHOKED
+    | flag::UPGRADED
+    | flag::EVENTS
+    | flag::AGAIN;
 
 /// What an incomplete package waits for.
 #[derive(Clone, Copy, Default)]
@@ -82,8 +87,8 @@ impl<P: Protocol, R: Role> Slot<P, R> {
     /// The end of this connection's part: what it was told to send leaves.
     pub(crate) fn end_of_part(self: &Rc<Self>, lp: &Rc<Loop>) {
         let core = &self.core;
-        if core.stage().is_session() {
-            if !core.has(flag::BLOCKED) || core.has(flag::SHUT) || core.stage() != Stage::Open {
+        if !core.has(flag::NOT_OPEN) || core.stage().is_session() {
+            if !core.has(flag::BLOCKED) || core.has(flag::SHUT | flag::NOT_OPEN) {
                 self.flush(lp);
             }
             lp.after_callback();
@@ -95,6 +100,9 @@ impl<P: Protocol, R: Role> Slot<P, R> {
 
     fn may_read(&self) -> bool {
         let core = &self.core;
+        if !core.has(flag::NOT_OPEN | flag::EOF | flag::PAUSED | flag::CHOKED) {
+            return true;
+        }
         if !core.stage().is_session() || core.has(flag::EOF) {
             return false;
         }
@@ -111,7 +119,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         let Some(mut rest) = rest else { return };
         let mut awaited = Awaited { want: rest.want, wait: rest.wait };
         let filled = rest.filled;
-        let done = self.process(lp, &mut rest.bytes[..filled], &mut awaited);
+        let done = self.process_kept(lp, &mut rest.bytes[..filled], &mut awaited);
         self.keep(lp, rest, done, awaited);
     }
 
@@ -123,7 +131,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
             rest => rest,
         };
         let mut buffer = lp.take_receive();
-        let (filled, mut awaited) = moved_back(lp, rest, &mut buffer);
+        let (filled, mut awaited) = moved_back(lp, rest, &mut buffer[..]);
         let read = self.core.read(&mut buffer[filled..]);
         let (n, received) = match self.judge_read(lp, read) {
             Ok(read) => read,
@@ -142,7 +150,8 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         received
     }
 
-    /// A large package grows where it is kept, by what has arrived, never by what was declared alone.
+    /// A large package grows where it is kept, by what has arrived, never by what was declared
+    /// alone.
     fn receive_in_place(self: &Rc<Self>, lp: &Rc<Loop>, mut rest: Box<Buffer>) -> Received {
         let filled = rest.filled;
         if rest.bytes.len() < filled + FIRST_ROOM / 4 {
@@ -160,7 +169,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         rest.filled += n;
         let mut awaited = Awaited { want: rest.want, wait: rest.wait };
         let filled = rest.filled;
-        let done = self.process(lp, &mut rest.bytes[..filled], &mut awaited);
+        let done = self.process_kept(lp, &mut rest.bytes[..filled], &mut awaited);
         self.keep(lp, rest, done, awaited);
         received
     }
@@ -170,23 +179,22 @@ impl<P: Protocol, R: Role> Slot<P, R> {
     fn judge_read(
         &self,
         lp: &Loop,
-        read: Option<(io::Result<usize>, bool)>,
+        read: io::Result<(usize, bool)>,
     ) -> Result<(usize, Received), Received> {
         match read {
-            Some((Ok(n), drained)) if n > 0 => {
+            Ok((n, drained)) if n > 0 => {
                 self.core.bytes_read.set(self.core.bytes_read.get() + n as u64);
                 if self.core.has(flag::WATCH_INPUT) {
                     self.core.heard(lp);
                 }
                 Ok((n, if drained { Received::Short } else { Received::More }))
             }
-            Some((Ok(_), _)) => Err(Received::Eof),
-            Some((Err(e), _)) => Err(match e.kind() {
+            Ok(_) => Err(Received::Eof),
+            Err(e) => Err(match e.kind() {
                 io::ErrorKind::WouldBlock => Received::Empty,
                 io::ErrorKind::Interrupted => Received::More,
                 _ => Received::Failed(e),
             }),
-            None => Err(Received::Empty),
         }
     }
 
@@ -217,24 +225,25 @@ impl<P: Protocol, R: Role> Slot<P, R> {
     // ------------------------------------------------------------------ packages
 
     /// Divides bytes into packages and delivers them. How many bytes are done with.
+    #[inline(always)]
     fn process(self: &Rc<Self>, lp: &Rc<Loop>, buffer: &mut [u8], awaited: &mut Awaited) -> usize {
         if !matches!(self.core.stage(), Stage::Open | Stage::Farewell) {
             return buffer.len();
         }
         let whole = buffer.len();
         let settings = self.core.settings();
-        let mut scratch = lp.take_scratch();
+        // The loop's is fetched for packages that need it: most do not.
+        let mut scratch = Vec::new();
         let mut callbacks = self.callbacks();
         let mut pad = Pad::default();
         let mut cx = Context { pad: &mut pad, scene: settings.scene() };
         let con = self.handle();
         let mut at = 0;
         while at < whole {
-            scratch.clear();
             let step = {
                 let Ok(mut guard) = self.protocol.try_borrow_mut() else { break };
                 let Some(protocol) = guard.as_mut() else { break };
-                first_package(protocol, &mut buffer[at..], &mut scratch, awaited, &mut cx)
+                first_package(lp, protocol, &mut buffer[at..], &mut scratch, awaited, &mut cx)
             };
             let message = match step {
                 Ok(Some((length, message))) => {
@@ -250,14 +259,14 @@ impl<P: Protocol, R: Role> Slot<P, R> {
             };
             if let (Some(message), Stage::Open) = (message, self.core.stage()) {
                 if let Some(f) = &callbacks.message {
-                    let settled = lp.call(|| f.borrow_mut().call(con, message));
+                    let settled = lp.call(|| f.call(con, message));
                     self.settle(lp, settled);
                 }
             }
             if !cx.pad.is_empty() {
                 self.apply(lp, mem::take(cx.pad));
             }
-            if self.core.has(LOOK_UP) || lp.has_queued() || self.core.stage() != Stage::Open {
+            if self.core.has(LOOK_UP) || lp.has_queued() {
                 lp.after_callback();
                 if !self.goes_on() {
                     // What is left is parked: nothing will announce it again.
@@ -270,9 +279,22 @@ impl<P: Protocol, R: Role> Slot<P, R> {
             }
         }
         drop(callbacks);
-        lp.put_scratch(scratch);
+        if scratch.capacity() > 0 {
+            lp.put_scratch(scratch);
+        }
         let counts = matches!(self.core.stage(), Stage::Open | Stage::Farewell);
         if counts || self.core.has(flag::UPGRADED) { at } else { whole }
+    }
+
+    /// The same for bytes that were kept.
+    #[inline(never)]
+    fn process_kept(
+        self: &Rc<Self>,
+        lp: &Rc<Loop>,
+        buffer: &mut [u8],
+        awaited: &mut Awaited,
+    ) -> usize {
+        self.process(lp, buffer, awaited)
     }
 
     /// Whether the rest of a batch may be delivered.
@@ -305,7 +327,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
     fn eof_in_session(self: &Rc<Self>, lp: &Rc<Loop>) {
         let core = &self.core;
         let rest = core.state.borrow_mut().rest.take();
-        let mut rest = rest.unwrap_or_else(|| lp.pool.borrow_mut().take());
+        let mut rest = rest.unwrap_or_else(|| lp.pool.borrow_mut().take_empty());
         let filled = rest.filled;
         let mut scratch = lp.take_scratch();
         scratch.clear();
@@ -336,7 +358,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
             Some((Ok(message), pad)) => {
                 if let (Some(message), Some(f)) = (message, &self.callbacks().message) {
                     let con = self.handle();
-                    let settled = lp.call(|| f.borrow_mut().call(con, message));
+                    let settled = lp.call(|| f.call(con, message));
                     self.settle(lp, settled);
                 }
                 self.apply(lp, pad);
@@ -350,7 +372,12 @@ impl<P: Protocol, R: Role> Slot<P, R> {
     fn receive_failed(self: &Rc<Self>, lp: &Rc<Loop>, e: io::Error) {
         let core = &self.core;
         if core.stage() != Stage::Open {
-            self.end(lp);
+            match e.kind() {
+                // A FIN without TLS's farewell: what the peer had to say has been said, and it may
+                // still read.
+                io::ErrorKind::UnexpectedEof => self.peer_ended(lp),
+                _ => self.lost_in_closing(lp, super::failure::write_failed(e)),
+            }
             return;
         }
         if core.has(flag::HELD) {
@@ -370,7 +397,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
                 let failure = Failure::new(FailureKind::Tls, Phase::Session, e.to_string());
                 core.fail(lp, ErrorCode::SessionFail, failure.with_io(e));
             }
-            _ if core.send_buffer_len() > 0 => {
+            _ if core.unsent() > 0 => {
                 core.fail(lp, ErrorCode::SendFail, super::failure::write_failed(e));
             }
             _ => self.end(lp),
@@ -381,12 +408,20 @@ impl<P: Protocol, R: Role> Slot<P, R> {
 /// The first package and its message; `None`: it is not whole.
 #[inline(always)]
 fn first_package<'a, P: Protocol>(
+    lp: &Loop,
     protocol: &mut P,
     buffer: &'a mut [u8],
     scratch: &'a mut Vec<u8>,
     awaited: &mut Awaited,
     cx: &mut Context,
 ) -> Result<Option<(usize, Option<P::Incoming<'a>>)>, Violation> {
+    if !awaited.wait
+        && let Some(seen) = protocol.glance(buffer, cx)
+    {
+        *awaited = Awaited::default();
+        let message = protocol.decode_glanced(seen, &mut buffer[..seen.end])?;
+        return Ok(Some((seen.end, message)));
+    }
     let length = match *awaited {
         Awaited { want: Some(want), wait: true } => want,
         _ => match protocol.input(buffer, cx)? {
@@ -407,6 +442,10 @@ fn first_package<'a, P: Protocol>(
         return Ok(None);
     }
     *awaited = Awaited::default();
+    if scratch.capacity() == 0 {
+        *scratch = lp.take_scratch();
+    }
+    scratch.clear();
     let message = protocol.decode(&mut buffer[..length], scratch, cx)?;
     Ok(Some((length, message)))
 }

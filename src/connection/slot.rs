@@ -220,6 +220,10 @@ impl<P: Protocol, R: Role> Slot<P, R> {
     }
 
     fn deliver_failures(self: &Rc<Self>, lp: &Rc<Loop>) {
+        if self.core.stage() == Stage::Failing && !self.core.has(flag::AGAIN) {
+            // What was queued for it is gone already.
+            self.drop_next();
+        }
         if let Some(drops) = self.core.take_drops(lp) {
             self.on_error(lp, ErrorCode::SendFail, &drops);
             self.core.report_drops(lp);
@@ -312,7 +316,8 @@ impl<P: Protocol, R: Role> Slot<P, R> {
             owner.began(core.id, core.key);
         }
         if let Some(client) = &self.client {
-            let next = self.next(client);
+            let made = client.next.take();
+            let next = self.next(client, made);
             let old = self.protocol.replace(Some(next));
             drop(old);
         }
@@ -348,9 +353,9 @@ impl<P: Protocol, R: Role> Slot<P, R> {
 
     /// The protocol value of the session to come: the one that encoded what waits for it, or a
     /// fresh one. It is told the settings as they are now.
-    pub(crate) fn next(&self, client: &ClientSide<P>) -> P {
+    pub(crate) fn next(&self, client: &ClientSide<P>, made: Option<P>) -> P {
         // One whose messages went with an opening that failed is of no use to the next.
-        let made = client.next.take().filter(|_| self.core.has_ahead());
+        let made = made.filter(|_| self.core.has_ahead());
         let mut protocol = made.unwrap_or_else(|| (client.make)());
         (client.address)(&mut protocol, &self.core);
         protocol
@@ -384,38 +389,12 @@ pub(crate) fn call_plain<P: Protocol, R: Role>(
 
 impl<P: Protocol, R: Role> Endpoint for Slot<P, R> {
     fn handle_ready(self: Rc<Self>, lp: &Rc<Loop>, ready: Readiness) {
-        let core = &self.core;
-        if ready == Readiness::AGAIN {
-            core.clear(flag::LISTED);
-            core.report_drops(lp);
-            lp.after_callback();
+        if self.core.has(flag::NOT_OPEN | flag::LISTED | flag::BLOCKED) {
+            return self.ready_rarely(lp, ready);
         }
-        match core.stage() {
-            Stage::Dialing if core.peek_rare(|r| r.dial_asked_in) == Some(lp.turn_number()) => {
-                core.list_again(lp);
-            }
-            Stage::Dialing => {
-                let step = core.dial(lp);
-                self.step(lp, step);
-            }
-            Stage::Connecting => {
-                let step = core.dial_ready(lp);
-                self.step(lp, step);
-            }
-            Stage::Securing => {
-                self.secure(lp);
-                core.rearm(lp);
-            }
-            stage if stage.is_session() => {
-                if ready.writable && core.has(flag::BLOCKED) {
-                    self.flush(lp);
-                }
-                if ready.readable || ready.closed {
-                    self.serve(lp, ready.closed);
-                }
-                self.end_of_part(lp);
-            }
-            _ => {}
+        if ready.readable || ready.closed {
+            self.serve(lp, ready.closed);
+            self.end_of_part(lp);
         }
     }
 
@@ -479,6 +458,47 @@ impl<P: Protocol, R: Role> Endpoint for Slot<P, R> {
 }
 
 impl<P: Protocol, R: Role> Slot<P, R> {
+    /// Ready, and something else than an open session with nothing in its way.
+    #[inline(never)]
+    fn ready_rarely(self: Rc<Self>, lp: &Rc<Loop>, ready: Readiness) {
+        let core = &self.core;
+        if ready == Readiness::AGAIN {
+            core.clear(flag::LISTED);
+            core.report_drops(lp);
+            lp.after_callback();
+        } else if core.has(flag::LISTED) {
+            // The ready list asks it, for whatever this event says: one budget a turn, not two.
+            return;
+        }
+        match core.stage() {
+            Stage::Dialing if core.peek_rare(|r| r.dial_asked_in) == Some(lp.turn_number()) => {
+                core.list_again(lp);
+            }
+            Stage::Dialing => {
+                let step = core.dial(lp);
+                self.step(lp, step);
+            }
+            Stage::Connecting => {
+                let step = core.dial_ready(lp);
+                self.step(lp, step);
+            }
+            Stage::Securing => {
+                self.secure(lp);
+                core.rearm(lp);
+            }
+            stage if stage.is_session() => {
+                if ready.writable && core.has(flag::BLOCKED) {
+                    self.flush(lp);
+                }
+                if ready.readable || ready.closed {
+                    self.serve(lp, ready.closed);
+                }
+                self.end_of_part(lp);
+            }
+            _ => {}
+        }
+    }
+
     /// The handle goes stale; what it owned is dropped once nobody works with it.
     pub(crate) fn free(self: &Rc<Self>, lp: &Rc<Loop>) {
         if let Some(owner) = self.core.settings().owner() {

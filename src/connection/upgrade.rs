@@ -40,10 +40,10 @@ impl<P: Protocol, R: Role> Slot<P, R> {
             slot
         });
         let new = made?;
-        old.move_to(lp, &new.core);
         old.set(flag::UPGRADED);
         old.with_rare(|rare| rare.successor = Some(key));
         old.set_stage(Stage::Gone);
+        old.move_to(lp, &new.core);
         lp.set_alarm(&old.alarm, old.key, None);
         if let Some(owner) = settings.owner() {
             owner.began(old.id, key);
@@ -102,21 +102,20 @@ impl Core {
                 ..Rare::default()
             };
         }
-        if let Some(stream) = &mut state.stream {
-            let moved = lp.with_poller(|poller| poller.reregister(stream, new.key));
-            drop((old, state));
-            if let Err(e) = moved {
-                log::error!("a connection's socket is watched no longer after its upgrade: {e}");
-            }
+        drop((old, state));
+        // Under no borrow: the poller logs, and a logger may send.
+        let Some(mut stream) = new.take_stream() else { return };
+        let moved = lp.with_poller(|poller| poller.reregister(&mut stream, new.key));
+        new.put_stream(stream);
+        if let Err(e) = moved {
+            log::error!("a connection's socket is watched no longer after its upgrade: {e}");
         }
     }
 
     /// Bytes to be delivered in the next turn.
     fn park(&self, lp: &Loop, left: &[u8]) {
-        let mut rest = {
-            let rest = self.state.borrow_mut().rest.take();
-            rest.unwrap_or_else(|| lp.pool.borrow_mut().take())
-        };
+        let rest = self.state.borrow_mut().rest.take();
+        let mut rest = rest.unwrap_or_else(|| lp.pool.borrow_mut().take_empty());
         let filled = rest.filled;
         rest.bytes.truncate(filled);
         rest.bytes.extend_from_slice(left);

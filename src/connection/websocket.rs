@@ -161,6 +161,11 @@ impl Connection<Ws, Client> {
         &self,
         headers: impl IntoIterator<Item = (N, V)>,
     ) -> Result<(), Error> {
+        // Iterators of the program's own run here, under no borrow.
+        let headers: Vec<(String, String)> = headers
+            .into_iter()
+            .map(|(name, value)| (name.as_ref().to_owned(), value.as_ref().to_owned()))
+            .collect();
         self.change_opening(|opening| opening.set_headers(headers))
     }
 
@@ -185,17 +190,9 @@ impl Connection<Ws, Client> {
         &self,
         change: impl FnOnce(&mut crate::protocols::websocket::Opening) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        // The headers come from iterators of the program's own, which may call the library: no
-        // borrow is held meanwhile.
-        let slot = self.with_slot(|_, slot| slot.clone());
-        let Some(slot) = slot else { return Ok(()) };
-        let Some(mut opening) = slot.core.with_dialer(|dialer| std::mem::take(&mut dialer.opening))
-        else {
-            return Ok(());
-        };
-        let changed = change(&mut opening);
-        slot.core.with_dialer(|dialer| dialer.opening = opening);
-        changed
+        let changed =
+            self.with_slot(|_, slot| slot.core.with_dialer(|dialer| change(&mut dialer.opening)));
+        changed.flatten().unwrap_or(Ok(()))
     }
 
     /// Round trip of the latest answered ping, from its write to its pong's arrival.

@@ -22,12 +22,11 @@ impl Buffer {
         self.bytes.len() - self.start
     }
 
+    /// The rest is set by whoever keeps a package.
+    #[inline]
     fn reset(&mut self) {
         self.bytes.clear();
         self.start = 0;
-        self.want = None;
-        self.wait = false;
-        self.filled = 0;
     }
 }
 
@@ -44,11 +43,22 @@ impl Pool {
     const KEPT: usize = 16;
     const KEPT_BYTES: usize = 8 << 10;
 
+    #[inline]
     pub(crate) fn take(&mut self) -> Box<Buffer> {
         self.kept.pop().unwrap_or_default()
     }
 
+    /// One that says it holds no part of a package.
+    pub(crate) fn take_empty(&mut self) -> Box<Buffer> {
+        let mut buffer = self.take();
+        buffer.want = None;
+        buffer.wait = false;
+        buffer.filled = 0;
+        buffer
+    }
+
     /// Gives it back. What comes out is freed by the caller.
+    #[inline]
     pub(crate) fn put(&mut self, mut buffer: Box<Buffer>) {
         if self.kept.len() < Self::KEPT && buffer.bytes.capacity() <= Self::KEPT_BYTES {
             buffer.reset();

@@ -167,11 +167,11 @@ pub(crate) struct Loop {
     dirty: RefCell<Vec<Key>>,
     /// With events to deliver.
     queued: RefCell<VecDeque<Key>>,
-    receive: Cell<Vec<u8>>,
+    receive: Cell<Option<Box<[u8; RECEIVE_BYTES]>>>,
     scratch: Cell<Vec<u8>>,
     due: Cell<Vec<TimerKey>>,
     /// The room in which a turn keeps what its poll saw.
-    seen: Cell<Vec<(Key, Readiness)>>,
+    seen: RefCell<Vec<(Key, Readiness)>>,
     pub(crate) pool: RefCell<Pool>,
     resolver: RefCell<Option<Resolver>>,
     signals: signal::Signals,
@@ -202,7 +202,7 @@ impl Loop {
             receive: Cell::default(),
             scratch: Cell::default(),
             due: Cell::default(),
-            seen: Cell::default(),
+            seen: RefCell::default(),
             pool: RefCell::default(),
             resolver: RefCell::new(None),
             signals: signal::Signals::default(),
@@ -471,17 +471,13 @@ impl Loop {
 
     /// The receive buffer, moved out while it is parsed.
     #[inline]
-    pub(crate) fn take_receive(&self) -> Vec<u8> {
-        let mut buffer = self.receive.take();
-        if buffer.len() < RECEIVE_BYTES {
-            buffer.resize(RECEIVE_BYTES, 0);
-        }
-        buffer
+    pub(crate) fn take_receive(&self) -> Box<[u8; RECEIVE_BYTES]> {
+        self.receive.take().unwrap_or_else(fresh_receive)
     }
 
     #[inline]
-    pub(crate) fn put_receive(&self, buffer: Vec<u8>) {
-        self.receive.set(buffer);
+    pub(crate) fn put_receive(&self, buffer: Box<[u8; RECEIVE_BYTES]>) {
+        self.receive.set(Some(buffer));
     }
 
     /// The scratch buffer, moved out while messages are decoded; empty.
@@ -564,6 +560,14 @@ impl Loop {
         self.resolver.take();
         self.signals.clear();
         drop((dropped, alarms));
+    }
+}
+
+#[cold]
+fn fresh_receive() -> Box<[u8; RECEIVE_BYTES]> {
+    match vec![0; RECEIVE_BYTES].try_into() {
+        Ok(buffer) => buffer,
+        Err(_) => unreachable!("a vector of that very length"),
     }
 }
 

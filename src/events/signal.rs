@@ -67,6 +67,12 @@ impl Signals {
         drop((source, handlers));
     }
 
+    /// The process was asked to stop, and nobody has acted on it yet.
+    #[inline]
+    pub(crate) fn has_stop(&self) -> bool {
+        self.asked.get().is_some()
+    }
+
     pub(crate) fn take_stop(&self) -> Option<StopSignal> {
         self.asked.take()
     }

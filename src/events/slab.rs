@@ -64,7 +64,8 @@ impl<T: ?Sized> GenerationalSlab<T> {
     /// `None` for a stale key.
     #[inline]
     pub(crate) fn find(&self, key: Key) -> Option<&Rc<T>> {
-        if !self.generations.hold(key.index, key.generation) {
+        // A retired place holds nothing, so its generation needs no look.
+        if self.generations.0.get(key.index as usize) != Some(&key.generation) {
             return None;
         }
         self.places.get(key.index as usize)?.as_ref()

@@ -19,13 +19,14 @@ impl Loop {
     pub(crate) fn turn(self: &Rc<Self>, at_most: Option<Duration>) -> io::Result<()> {
         self.turn_number.set(self.turn_number.get().wrapping_add(1));
         self.deliveries.set(0);
-        self.after_callback();
+        // A stop that was remembered may begin right now: then there may be nothing to wait for.
+        let stops = self.has_queued() && self.begins_to_stop();
         self.flush_dirty();
-        let again = mem::take(&mut *self.ready.borrow_mut());
-        let busy = !again.is_empty() || self.has_queued();
-        let wait = if busy { Some(Duration::ZERO) } else { self.wait_for(at_most) };
-        let mut sockets = self.seen.take();
-        let others = self.wait(wait, &mut sockets)?;
+        let again = self.take_ready();
+        let busy = stops || again.is_some() || self.has_queued();
+        let timer = self.wheel.borrow().next();
+        let wait = if busy { Some(Duration::ZERO) } else { until(timer, at_most) };
+        let others = self.wait(wait)?;
         self.now.set(None);
         if others.signals {
             self.signals.deliver(self);
@@ -34,33 +35,50 @@ impl Loop {
             self.inbox.deliver(self);
             self.deliver_resolved();
         }
-        self.fire_timers();
-        for (key, readiness) in sockets.drain(..) {
+        if timer.is_some() {
+            self.fire_timers();
+        }
+        let mut next = 0;
+        loop {
+            let seen = self.seen.borrow().get(next).copied();
+            let Some((key, readiness)) = seen else { break };
+            next += 1;
             if let Some(endpoint) = self.find(key) {
                 endpoint.handle_ready(self, readiness);
                 self.after_callback();
             }
         }
-        self.seen.set(sockets);
-        if !again.is_empty() {
+        if let Some(again) = again {
             self.serve_again(again);
         }
         self.flush_dirty();
         Ok(())
     }
 
+    /// Delivers what the turn before has left; whether the stop began with it.
+    #[inline(never)]
+    fn begins_to_stop(self: &Rc<Self>) -> bool {
+        let was_stopping = self.is_stopping();
+        self.after_callback();
+        self.is_stopping() && !was_stopping
+    }
+
+    /// The ready list, as it is now: what is listed from here on belongs to the next turn.
+    fn take_ready(&self) -> Option<Vec<Key>> {
+        let mut ready = self.ready.borrow_mut();
+        if ready.is_empty() { None } else { Some(mem::take(&mut *ready)) }
+    }
+
     /// Waits, and notes what was seen. No user code runs here, so the poller stays where it is.
-    fn wait(
-        &self,
-        at_most: Option<Duration>,
-        sockets: &mut Vec<(Key, Readiness)>,
-    ) -> io::Result<Others> {
+    fn wait(&self, at_most: Option<Duration>) -> io::Result<Others> {
         let mut others = Others::default();
         let mut poller = self.poller.borrow_mut();
         let Some(poller) = poller.as_mut() else {
             return Err(io::Error::other("the loop has no poll"));
         };
         poller.wait(at_most)?;
+        let mut sockets = self.seen.borrow_mut();
+        sockets.clear();
         for seen in poller.seen() {
             match seen {
                 Seen::Endpoint(key, readiness) => sockets.push((key, readiness)),
@@ -69,16 +87,6 @@ impl Loop {
             }
         }
         Ok(others)
-    }
-
-    /// Until the next timer, at most `at_most`.
-    fn wait_for(&self, at_most: Option<Duration>) -> Option<Duration> {
-        let next = self.wheel.borrow().next();
-        match (next, at_most) {
-            (None, at_most) => at_most,
-            (Some(at), None) => Some(at.saturating_duration_since(clock())),
-            (Some(at), Some(most)) => Some(at.saturating_duration_since(clock()).min(most)),
-        }
     }
 
     fn serve_again(self: &Rc<Self>, mut again: Vec<Key>) {
@@ -118,9 +126,6 @@ impl Loop {
 
     /// Collect what is due, re-arm, then call: a timer may delete itself or others.
     fn fire_timers(self: &Rc<Self>) {
-        if self.wheel.borrow().next().is_none() {
-            return;
-        }
         let now = self.now();
         let mut due = self.due.take();
         self.wheel.borrow_mut().expire(now, &mut due);
@@ -132,9 +137,11 @@ impl Loop {
 
     fn fire(self: &Rc<Self>, key: TimerKey, now: Instant) {
         let mut wheel = self.wheel.borrow_mut();
-        let at = wheel.deadline(key).unwrap_or(now);
+        let at = wheel.deadline(key);
         match wheel.value(key) {
             None => {}
+            // A callback of this very turn has put it off.
+            Some(_) if at.is_none_or(|at| at > now) => {}
             Some(&Alarm::Endpoint(endpoint)) => {
                 drop(wheel);
                 if let Some(endpoint) = self.find(endpoint) {
@@ -147,7 +154,7 @@ impl Loop {
                 let (every, call) = (*every, call.clone());
                 let ended = match every {
                     Some(every) => {
-                        wheel.rearm(key, next_in_phase(at, every, now));
+                        wheel.rearm(key, next_in_phase(at.unwrap_or(now), every, now));
                         None
                     }
                     None => wheel.remove(key),
@@ -161,6 +168,13 @@ impl Loop {
             }
         }
     }
+}
+
+/// How long to wait for a timer, at most `at_most`.
+fn until(timer: Option<Instant>, at_most: Option<Duration>) -> Option<Duration> {
+    let Some(at) = timer else { return at_most };
+    let left = at.saturating_duration_since(clock());
+    Some(at_most.map_or(left, |most| most.min(left)))
 }
 
 /// When a repeating timer that was due at `at` is due again: later than now, in its own phase.

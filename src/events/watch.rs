@@ -2,7 +2,7 @@
 use super::{Callback, Ending, Endpoint, Key, Loop, Readiness, Settled, with_loop};
 use crate::error::Settle;
 use crate::{Error, Outcome};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
@@ -37,10 +37,17 @@ pub fn on_readable<S: AsFd + 'static, O: Outcome>(
     let call: Callback<dyn FnMut() -> Settled> =
         Rc::new(RefCell::new(move || Settle::settle(f(&theirs))));
     let watched = with_loop(|lp| {
-        let key = lp.insert_with(|key| Rc::new(Watched { key, descriptor, call }));
+        let registered = Cell::new(false);
+        let mut made = None;
+        let key = lp.insert_with(|key| {
+            let watched = Rc::new(Watched { key, descriptor, registered, call });
+            made = Some(watched.clone());
+            watched
+        });
         let registered = lp.with_poller(|poller| poller.register_descriptor(descriptor, key));
-        if registered.is_err() {
-            drop(lp.remove(key));
+        match (&registered, made) {
+            (Ok(()), Some(watched)) => watched.registered.set(true),
+            _ => drop(lp.remove(key)),
         }
         registered.map(|()| key)
     });
@@ -87,6 +94,8 @@ impl<S: AsFd> fmt::Debug for Watch<S> {
 struct Watched {
     key: Key,
     descriptor: i32,
+    /// By this one: another may watch the same descriptor.
+    registered: Cell<bool>,
     /// Holds the source too, so that the descriptor stays open while its callback runs.
     call: Callback<dyn FnMut() -> Settled>,
 }
@@ -109,14 +118,23 @@ impl Endpoint for Watched {
 
     fn handle_ending(self: Rc<Self>, lp: &Rc<Loop>, _: Ending) {
         let ended = lp.remove(self.key);
-        if ended.is_some() {
-            let gone = lp.with_poller(|poller| poller.deregister_descriptor(self.descriptor));
-            if let Err(e) =
-                gone.or_else(|e| if e.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(e) })
-            {
+        drop(ended);
+    }
+}
+
+/// However it ends, also with a run that panicked: the descriptor may live on and be watched again.
+impl Drop for Watched {
+    fn drop(&mut self) {
+        if !self.registered.get() {
+            return;
+        }
+        let gone =
+            with_loop(|lp| lp.with_poller(|poller| poller.deregister_descriptor(self.descriptor)));
+        match gone {
+            Some(Err(e)) if e.kind() != io::ErrorKind::NotFound => {
                 log::debug!("descriptor {}: {e}", self.descriptor);
             }
+            _ => {}
         }
-        drop(ended);
     }
 }

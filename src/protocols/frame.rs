@@ -22,6 +22,7 @@ const HEAD: usize = 4;
 impl Protocol for Frame {
     const NAME: &'static str = "frame";
     const HAS_PIECES: bool = false;
+    const RUNS_NO_PROGRAM_CODE: bool = true;
     type Incoming<'a> = Data<'a>;
     type Outgoing<'a> = Payload<'a>;
 

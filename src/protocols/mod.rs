@@ -38,6 +38,14 @@ pub enum Input {
     Package(usize),
 }
 
+/// Where the payload of a whole package begins, and where the package ends.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Glance {
+    pub(crate) payload_from: usize,
+    pub(crate) end: usize,
+}
+
 /// The peer broke the protocol. The connection is closed, WebSocket with `code` in its close frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
@@ -363,6 +371,29 @@ pub trait Protocol: 'static {
     fn after_event(&mut self, _cx: &mut Context) -> Result<(), Violation> {
         Ok(())
     }
+
+    /// `input` for a package that is whole and of the simplest kind; `None` says nothing. What was
+    /// seen at this glance is not looked up again by `decode_glanced`.
+    #[doc(hidden)]
+    #[inline(always)]
+    fn glance(&self, _buffer: &[u8], _cx: &Context) -> Option<Glance> {
+        None
+    }
+
+    /// `decode` for a package that `glance` has seen.
+    #[doc(hidden)]
+    #[inline(always)]
+    fn decode_glanced<'a>(
+        &mut self,
+        _seen: Glance,
+        _package: &'a mut [u8],
+    ) -> Result<Option<Self::Incoming<'a>>, Violation> {
+        Ok(None)
+    }
+
+    /// Whether its methods run nothing of the program's own, so that they may run under a borrow.
+    #[doc(hidden)]
+    const RUNS_NO_PROGRAM_CODE: bool = false;
 
     /// Whether `on_writable` ever appends anything.
     #[doc(hidden)]

@@ -24,6 +24,7 @@ pub(super) const LENT_FROM: usize = 8 << 10;
 impl Protocol for Tcp {
     const NAME: &'static str = "tcp";
     const HAS_PIECES: bool = false;
+    const RUNS_NO_PROGRAM_CODE: bool = true;
     type Incoming<'a> = Data<'a>;
     type Outgoing<'a> = Payload<'a>;
 

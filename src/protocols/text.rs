@@ -21,6 +21,7 @@ pub struct Text {
 impl Protocol for Text {
     const NAME: &'static str = "text";
     const HAS_PIECES: bool = false;
+    const RUNS_NO_PROGRAM_CODE: bool = true;
     type Incoming<'a> = Data<'a>;
     type Outgoing<'a> = Payload<'a>;
 

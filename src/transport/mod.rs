@@ -125,6 +125,7 @@ impl Stream {
         }
     }
 
+    #[inline]
     pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Stream::Plain { socket, .. } => socket.write(bytes),
@@ -267,6 +268,7 @@ impl Stream {
 }
 
 impl Socket {
+    #[inline]
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         again(|| match self {
             Socket::Tcp(tcp) => tcp.read(buffer),
@@ -288,6 +290,7 @@ impl Socket {
 }
 
 impl Write for Socket {
+    #[inline]
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         again(|| match self {
             Socket::Tcp(tcp) => tcp.write(bytes),

@@ -1,3 +1,4 @@
+//! Streams over loopback: what they answer, and when.
 use super::testing::{read_exact, read_some, readable, tcp_pair, unix_pair, write_all};
 use super::*;
 use std::io::ErrorKind;

@@ -32,7 +32,7 @@ pub use spawn::{Running, spawn};
 ///     Worker::stop_all();
 /// });
 /// Worker::run_all()?;
-/// # workerman::Result::Ok(())
+/// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
 /// ```
 pub struct Worker<P = ()> {
     number: u32,

@@ -1,15 +1,17 @@
 //! Running: start, turn after turn, stop.
 use super::in_a_callback;
 use super::registry::{self, AnyWorker};
+use crate::connection::{Core, Stage};
 use crate::events::signal::StopSignal;
 use crate::events::{Ending, Loop, panic_text, with_loop};
 use crate::{Error, Interval, Limits, Result};
 use std::any::Any;
 use std::cell::{Cell, RefCell};
-use std::fmt;
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
+use std::{fmt, io};
 
 /// Connections may take so long to say goodbye: the least of 5 s and the stop timeout (2 s) without
 /// its last 0.2 s.
@@ -47,8 +49,10 @@ struct Run {
     /// Graceful: connections end by themselves until then.
     graceful_until: Cell<Option<Instant>>,
     destroyed: Cell<bool>,
+    /// A part of the run is on the stack: neither callbacks nor destructors may begin another.
+    inside: Cell<bool>,
     /// Whose `on_worker_start` has returned.
-    started: RefCell<Vec<Rc<dyn AnyWorker>>>,
+    started: RefCell<VecDeque<Rc<dyn AnyWorker>>>,
 }
 
 thread_local! {
@@ -58,7 +62,8 @@ thread_local! {
             destroy_at: Cell::new(None),
             graceful_until: Cell::new(None),
             destroyed: Cell::new(false),
-            started: RefCell::new(Vec::new()),
+            inside: Cell::new(false),
+            started: RefCell::new(VecDeque::new()),
         }
     };
 }
@@ -81,7 +86,7 @@ fn with_run<T>(f: impl FnOnce(&Rc<Loop>, &Run) -> T) -> Result<T> {
 
 pub(super) fn run_all() -> Result {
     with_run(|lp, run| {
-        if lp.calling() {
+        if lp.calling() || run.inside.get() {
             return Err(in_a_callback("run_all").into());
         }
         if status() != RunStatus::Initial {
@@ -106,7 +111,7 @@ pub(super) fn run_all() -> Result {
 
 pub(super) fn turn(at_most: Interval) -> Result<bool> {
     with_run(|lp, run| {
-        if lp.calling() {
+        if lp.calling() || run.inside.get() {
             return Err(in_a_callback("turn").into());
         }
         if status() == RunStatus::Initial {
@@ -140,20 +145,20 @@ pub(super) fn abandon() {
 
 /// The program's own panics pass through here: the run ends, then they go on in whoever runs it.
 fn guarded<T>(lp: &Rc<Loop>, f: impl FnOnce() -> Result<T>) -> Result<T> {
-    match catch_unwind(AssertUnwindSafe(f)) {
-        Ok(done) => done,
-        Err(panic) => {
-            end_by_panic(lp, &*panic);
-            resume_unwind(panic)
-        }
+    let set_inside = |on| RUN.try_with(|run| run.inside.set(on)).unwrap_or_default();
+    set_inside(true);
+    let done = catch_unwind(AssertUnwindSafe(f));
+    if let Err(panic) = &done {
+        end_by_panic(lp, &**panic);
     }
+    set_inside(false);
+    done.unwrap_or_else(|panic| resume_unwind(panic))
 }
 
 fn end_by_panic(lp: &Rc<Loop>, panic: &(dyn Any + Send)) {
     log::error!("the run ends: a callback panicked: {}", panic_text(panic));
     lp.recover_from_panic();
-    let started = RUN.try_with(|run| run.started.take()).unwrap_or_default();
-    for worker in started {
+    while let Some(worker) = next_started() {
         match catch_unwind(AssertUnwindSafe(|| worker.call_stop(lp))) {
             Ok(Ok(())) => {}
             Ok(Err(e)) => log::error!("on_worker_stop of {:?} failed: {e}", worker.name()),
@@ -182,9 +187,7 @@ fn start(lp: &Rc<Loop>, run: &Run, signals: bool) -> Result {
             Ok(())
         }
         Err(e) => {
-            for worker in run.started.take() {
-                stop_worker(lp, &worker);
-            }
+            stop_workers(lp);
             end(lp);
             Err(e)
         }
@@ -211,7 +214,7 @@ fn begin(lp: &Rc<Loop>, run: &Run, signals: bool) -> Result {
             log::info!("worker {:?} listens on {}", worker.name(), side.address());
             side.accept(lp);
         }
-        run.started.borrow_mut().push(worker);
+        run.started.borrow_mut().push_back(worker);
     }
     Ok(())
 }
@@ -228,7 +231,21 @@ fn log_to_stderr() {
 // ---------------------------------------------------------------- turn after turn
 
 /// One turn. False: the run has ended.
+#[inline]
 fn step(lp: &Rc<Loop>, run: &Run, at_most: Option<Duration>) -> Result<bool> {
+    if run.status.get() != RunStatus::Running || run.graceful_until.get().is_some() {
+        return step_to_the_end(lp, run, at_most);
+    }
+    let turned = lp.turn(at_most);
+    if turned.is_err() || lp.signals().has_stop() {
+        return after_turn(lp, run, turned);
+    }
+    Ok(true)
+}
+
+/// One turn of a run that ends.
+#[inline(never)]
+fn step_to_the_end(lp: &Rc<Loop>, run: &Run, at_most: Option<Duration>) -> Result<bool> {
     let deadline = run.destroy_at.get().or(run.graceful_until.get());
     let wait = match deadline.filter(|_| !run.destroyed.get()) {
         Some(at) => {
@@ -237,9 +254,15 @@ fn step(lp: &Rc<Loop>, run: &Run, at_most: Option<Duration>) -> Result<bool> {
         }
         None => at_most,
     };
-    // A stop that was asked for before the start was remembered.
-    lp.after_callback();
-    if let Err(e) = lp.turn(wait) {
+    // A stop that was asked for before the first turn may leave nothing to wait for.
+    let over = run.destroy_at.get().is_some() && connections_left(lp) == 0;
+    let turned = lp.turn(if over { Some(Duration::ZERO) } else { wait });
+    after_turn(lp, run, turned)
+}
+
+#[inline(never)]
+fn after_turn(lp: &Rc<Loop>, run: &Run, turned: io::Result<()>) -> Result<bool> {
+    if let Err(e) = turned {
         end(lp);
         return Err(Error::io("waiting for events", e).into());
     }
@@ -270,9 +293,15 @@ fn step(lp: &Rc<Loop>, run: &Run, at_most: Option<Duration>) -> Result<bool> {
     Ok(false)
 }
 
+/// Whose socket or opening has not ended. A client that waits or was never connected has nothing to
+/// end: nobody waits for it.
 fn connections_left(lp: &Loop) -> usize {
-    let keys = lp.keys().into_iter();
-    keys.filter(|&key| lp.find(key).is_some_and(|endpoint| endpoint.common().is_some())).count()
+    let is_left = |key| {
+        let endpoint = lp.find(key)?;
+        let core = endpoint.common()?.downcast_ref::<Core>()?;
+        Some(core.stage() > Stage::Waiting)
+    };
+    lp.keys().into_iter().filter(|&key| is_left(key) == Some(true)).count()
 }
 
 // ---------------------------------------------------------------- stop
@@ -281,12 +310,16 @@ fn connections_left(lp: &Loop) -> usize {
 fn begin_graceful(lp: &Rc<Loop>, run: &Run) {
     let after = Limits::default().graceful;
     run.graceful_until.set(lp.now().checked_add(after));
+    unlisten_all(lp);
+    lp.set_stopping(true);
+}
+
+fn unlisten_all(lp: &Rc<Loop>) {
     for worker in registry::all() {
         if let Some(side) = worker.listens() {
             side.unlisten(lp);
         }
     }
-    lp.set_stopping(true);
 }
 
 /// `on_worker_stop` of each worker, listeners, then every connection.
@@ -302,10 +335,7 @@ fn stop_now(lp: &Rc<Loop>) {
     if stopping != Ok(false) {
         return;
     }
-    let started = RUN.try_with(|run| run.started.take()).unwrap_or_default();
-    for worker in started {
-        stop_worker(lp, &worker);
-    }
+    stop_workers(lp);
     lp.silence_program_timers(true);
     lp.set_stopping(true);
     for key in lp.keys() {
@@ -316,16 +346,27 @@ fn stop_now(lp: &Rc<Loop>) {
     }
 }
 
-fn stop_worker(lp: &Rc<Loop>, worker: &Rc<dyn AnyWorker>) {
-    if let Err(e) = worker.call_stop(lp) {
-        log::error!("on_worker_stop of {:?} failed: {e}", worker.name());
+/// One by one off the list: where one panics, the others are still there to be stopped.
+fn stop_workers(lp: &Rc<Loop>) {
+    while let Some(worker) = next_started() {
+        if let Err(e) = worker.call_stop(lp) {
+            log::error!("on_worker_stop of {:?} failed: {e}", worker.name());
+        }
     }
+}
+
+fn next_started() -> Option<Rc<dyn AnyWorker>> {
+    let next = RUN.try_with(|run| run.started.borrow_mut().pop_front());
+    next.ok().flatten()
 }
 
 /// Everything registered ends, and its handles are stale; what is registered afterwards belongs to
 /// the next run.
 fn end(lp: &Rc<Loop>) {
     lp.on_stop(None);
+    // A listening socket and its worker hold one another: a run that did not stop in order has not
+    // parted them.
+    unlisten_all(lp);
     lp.clear();
     lp.inbox().close();
     lp.take_stop();

@@ -26,7 +26,7 @@ use std::thread::{JoinHandle, ThreadId};
 /// })?;
 /// assert_ne!(server.addr().port(), 0);
 /// server.stop()?;
-/// # workerman::Result::Ok(())
+/// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
 /// ```
 pub fn spawn(setup: impl FnOnce() -> Result + Send + 'static) -> Result<Running> {
     let (tell, told) = mpsc::channel();

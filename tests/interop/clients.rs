@@ -171,8 +171,9 @@ fn a_servers_close_code_and_reason_arrive() {
         con.send("close, please");
         let expected = ["connected", "open 101", "farewell 4001 bye", "closed Some(4001)"];
         assert_eq!(until_closed(&log), expected);
-        let closed = server.process.until("closed");
-        assert_eq!(closed.last().map(String::as_str), Some("closed 4001 bye"));
+        // Our answer repeats the code; Python tells its own reason, Node that of the answer.
+        let closed = server.process.until("closed").pop().unwrap_or_default();
+        assert!(closed.starts_with("closed 4001 "), "{closed}");
     });
 }
 

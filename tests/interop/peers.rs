@@ -15,7 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// No single step of a test takes so long.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 const PYTHON_ADVICE: &str = "it needs PyPI's `websockets` (pip install websockets); \
                              WORKERMAN_PYTHON names the Python that has it";
@@ -24,7 +24,7 @@ const NODE_ADVICE: &str = "it needs Node.js and npm's `ws` (npm install ws); \
 const NGINX_ADVICE: &str = "it needs nginx (apt-get install nginx-light)";
 
 /// A child process whose lines are read as they come. Killed when dropped.
-pub struct Process {
+pub(crate) struct Process {
     name: String,
     child: Child,
     stdin: Option<ChildStdin>,
@@ -33,7 +33,7 @@ pub struct Process {
 }
 
 impl Process {
-    pub fn start(name: &str, mut command: Command, advice: &str) -> Self {
+    pub(crate) fn start(name: &str, mut command: Command, advice: &str) -> Self {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = match command.spawn() {
             Ok(child) => child,
@@ -57,7 +57,7 @@ impl Process {
 
     /// The next line; `None` at the end of its output.
     #[track_caller]
-    pub fn next(&self) -> Option<String> {
+    pub(crate) fn next(&self) -> Option<String> {
         match self.lines.recv_timeout(PATIENCE) {
             Ok(line) => Some(line),
             Err(RecvTimeoutError::Disconnected) => None,
@@ -68,7 +68,7 @@ impl Process {
     }
 
     #[track_caller]
-    pub fn line(&self) -> String {
+    pub(crate) fn line(&self) -> String {
         match self.next() {
             Some(line) => line,
             None => panic!("{} has ended; its errors: {}", self.name, self.errors()),
@@ -77,7 +77,7 @@ impl Process {
 
     /// Lines up to the first one that begins with `wanted`, and that one.
     #[track_caller]
-    pub fn until(&self, wanted: &str) -> Vec<String> {
+    pub(crate) fn until(&self, wanted: &str) -> Vec<String> {
         let mut lines = Vec::new();
         loop {
             lines.push(self.line());
@@ -88,30 +88,30 @@ impl Process {
         }
     }
 
-    pub fn tell(&mut self, line: &str) {
+    pub(crate) fn tell(&mut self, line: &str) {
         let stdin = self.stdin.as_mut().expect("open until the process is dropped");
         writeln!(stdin, "{line}").expect("it reads its input");
     }
 
-    pub fn errors(&self) -> String {
+    pub(crate) fn errors(&self) -> String {
         thread::sleep(Duration::from_millis(50)); // What it wrote as it ended is on its way.
         self.errors.lock().expect("nobody panics with it").clone()
     }
 
     /// As a crash, or an impatient administrator.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
-    pub fn signal(&self, signal: &str) {
+    pub(crate) fn signal(&self, signal: &str) {
         let sent = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
         assert!(sent.is_ok_and(|status| status.success()), "{} is gone", self.name);
     }
 
     /// Waits for its end.
     #[track_caller]
-    pub fn end(&mut self, within: Duration) -> ExitStatus {
+    pub(crate) fn end(&mut self, within: Duration) -> ExitStatus {
         let begin = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().expect("it is our child") {
@@ -133,7 +133,7 @@ impl Drop for Process {
 // ------------------------------------------------------------------------------------ programs
 
 /// One of this crate's examples, as built from the present source.
-pub fn example(name: &str, arguments: &[&str]) -> Process {
+pub(crate) fn example(name: &str, arguments: &[&str]) -> Process {
     static BUILT: OnceLock<()> = OnceLock::new();
     BUILT.get_or_init(|| {
         let mut cargo = Command::new(std::env::var("CARGO").unwrap_or("cargo".into()));
@@ -169,7 +169,7 @@ fn node() -> Command {
 
 /// Which of the two languages a peer is written in.
 #[derive(Clone, Copy, Debug)]
-pub enum Peer {
+pub(crate) enum Peer {
     Python,
     Node,
 }
@@ -192,14 +192,14 @@ impl Peer {
     }
 
     /// Its server, listening.
-    pub fn server(self, arguments: &[&str]) -> PeerServer {
+    pub(crate) fn server(self, arguments: &[&str]) -> PeerServer {
         let process = self.run("server", &[&["0"], arguments].concat());
         PeerServer::listening(process, self.advice())
     }
 
     /// Its client, driven to its end against an echo server.
     #[track_caller]
-    pub fn drive(self, url: &str, ca: Option<&Path>) {
+    pub(crate) fn drive(self, url: &str, ca: Option<&Path>) {
         let ca = ca.map(|path| path.to_string_lossy());
         let arguments: Vec<&str> = [Some(url), ca.as_deref()].into_iter().flatten().collect();
         let mut process = self.run("client", &arguments);
@@ -212,9 +212,9 @@ impl Peer {
 }
 
 /// A server of Python or Node.
-pub struct PeerServer {
-    pub process: Process,
-    pub port: u16,
+pub(crate) struct PeerServer {
+    pub(crate) process: Process,
+    pub(crate) port: u16,
 }
 
 impl PeerServer {
@@ -229,28 +229,28 @@ impl PeerServer {
     }
 
     /// A Python server that has loaded all it needs and binds `port` when told so.
-    pub fn spare(port: u16) -> Process {
+    pub(crate) fn spare(port: u16) -> Process {
         let process = Peer::Python.run("server", &[&port.to_string(), "wait"]);
         let line = process.next().unwrap_or_default();
         assert_eq!(line, "waiting", "{}\n{PYTHON_ADVICE}", process.errors());
         process
     }
 
-    pub fn wake(mut spare: Process) -> Self {
+    pub(crate) fn wake(mut spare: Process) -> Self {
         spare.tell("now");
         PeerServer::listening(spare, PYTHON_ADVICE)
     }
 
     /// The next connection's request, then its headers as they were written.
     #[track_caller]
-    pub fn request(&self) -> Vec<String> {
+    pub(crate) fn request(&self) -> Vec<String> {
         let mut lines = self.process.until("request ");
         lines.extend(self.process.until("end of request"));
         lines.retain(|line| line.starts_with("request ") || line.starts_with("header "));
         lines
     }
 
-    pub fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("ws://127.0.0.1:{}{path}", self.port)
     }
 }
@@ -258,10 +258,10 @@ impl PeerServer {
 // ----------------------------------------------------------------------------------- the world
 
 /// A folder that goes with its handle.
-pub struct Folder(PathBuf);
+pub(crate) struct Folder(PathBuf);
 
 impl Folder {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let (pid, n) = (std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let path = std::env::temp_dir().join(format!("workerman-interop-{pid}-{n}"));
@@ -269,11 +269,11 @@ impl Folder {
         Folder(path)
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 
-    pub fn write(&self, name: &str, content: &str) {
+    pub(crate) fn write(&self, name: &str, content: &str) {
         fs::write(self.path(name), content).expect("our own folder can be written");
     }
 }
@@ -286,12 +286,12 @@ impl Drop for Folder {
 
 /// A certificate authority with one server (localhost, 127.0.0.1) and one client:
 /// `ca.pem`, `server.pem`, `server.key`, `client.pem`, `client.key`.
-pub struct Authority {
-    pub folder: Folder,
+pub(crate) struct Authority {
+    pub(crate) folder: Folder,
 }
 
 impl Authority {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = Folder::new();
         let key = KeyPair::generate().expect("a key");
         let mut params = named("workerman test authority", &[]);
@@ -314,12 +314,12 @@ impl Authority {
         Authority { folder }
     }
 
-    pub fn file(&self, name: &str) -> String {
+    pub(crate) fn file(&self, name: &str) -> String {
         self.folder.path(name).to_string_lossy().into_owned()
     }
 
     /// What a peer's server is to be told.
-    pub fn server_arguments(&self) -> [String; 3] {
+    pub(crate) fn server_arguments(&self) -> [String; 3] {
         ["tls".into(), self.file("server.pem"), self.file("server.key")]
     }
 }
@@ -332,15 +332,15 @@ fn named(name: &str, hosts: &[&str]) -> CertificateParams {
 }
 
 /// nginx in front of a WebSocket server, with TLS.
-pub struct Nginx {
+pub(crate) struct Nginx {
     _process: Process,
     _folder: Folder,
-    pub port: u16,
+    pub(crate) port: u16,
 }
 
 impl Nginx {
     /// `client_certificates`: it refuses clients that show none of this authority's.
-    pub fn start(authority: &Authority, backend: u16, client_certificates: bool) -> Self {
+    pub(crate) fn start(authority: &Authority, backend: u16, client_certificates: bool) -> Self {
         let (folder, port) = (Folder::new(), free_port());
         let verify = match client_certificates {
             true => format!(
@@ -395,7 +395,7 @@ impl Nginx {
 }
 
 /// A port that was free a moment ago, for programs that cannot ask the system for one.
-pub fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
     listener.local_addr().expect("a bound socket has an address").port()
 }

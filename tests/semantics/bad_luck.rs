@@ -478,8 +478,8 @@ fn a_plain_server_at_a_tls_address_is_a_tls_failure() {
 
 #[test]
 fn localhost_is_reached_where_only_ipv4_listens() {
-    // Names: IPv6 and IPv4 both tried in the RFC 8305 manner; one of them is enough, and the other's
-    // refusal is not told.
+    // Names: IPv6 and IPv4 both tried in the RFC 8305 manner; one of them is enough, and the
+    // other's refusal is not told.
     let (worker, addr) = start::<Text>();
     let t = Transcript::new();
     let con = tcp_client(&format!("tcp://localhost:{}", addr.port()), &t);

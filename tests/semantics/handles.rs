@@ -472,8 +472,8 @@ fn replacing_a_workers_callback_concerns_later_connections() {
 
 #[test]
 fn a_timer_with_a_negative_or_nan_interval_is_not_armed() {
-    // A timer with a negative or NaN delay is not armed, an error line says so, its handle has ended
-    // already.
+    // A timer with a negative or NaN delay is not armed, an error line says so, its handle has
+    // ended already.
     keep_log();
     let fired = Rc::new(Cell::new(false));
     for (count, delay) in [-1.0, f64::NAN, f64::NEG_INFINITY].into_iter().enumerate() {

@@ -329,7 +329,8 @@ fn reconnect_0_never_dials_in_the_turn_that_asked() {
 
 #[test]
 fn of_several_reconnects_before_the_dial_the_last_wins() {
-    // Called again before it dials: the last call wins; none of those it replaces has an `on_close`.
+    // Called again before it dials: the last call wins; none of those it replaces has an
+    // `on_close`.
     let soon = Duration::from_millis(80);
     for delays in [&[5.0, 0.08][..], &[0.0, 0.08], &[0.01, 0.08], &[5.0, 0.0], &[0.08, 0.0, 0.08]] {
         for inside in [false, true] {

@@ -3,15 +3,28 @@
 mod support;
 
 mod accepted;
+mod answers;
+mod backpressure;
 mod bad_luck;
 mod callbacks;
 mod cancelling;
 mod closing;
+mod ends;
+mod half_open;
 mod handles;
 mod life;
+mod listening;
 mod liveness;
 mod order;
+mod panics;
+mod pausing;
+mod peers;
+mod protocols;
+mod re_entrancy;
 mod running;
 mod sending;
 mod states;
+mod stopping;
+#[cfg(feature = "tls")]
+mod tls_ends;
 mod violations;

@@ -138,8 +138,8 @@ fn a_message_above_the_limit_is_1009() {
 
 #[test]
 fn what_came_before_the_violation_is_delivered_and_nothing_behind_it() {
-    // Messages before the violation, also of the same segment as the 101, are delivered; what stands
-    // behind it is not.
+    // Messages before the violation, also of the same segment as the 101, are delivered; what
+    // stands behind it is not.
     let bytes = [
         server_frame(0x81, b"one"),
         server_frame(0x01, b"tw"),

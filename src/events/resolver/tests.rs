@@ -1,3 +1,4 @@
+//! Names looked up in threads: one look-up a name, deadlines, a short memory.
 use super::*;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};

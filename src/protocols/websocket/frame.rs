@@ -1,6 +1,6 @@
 //! Frames (RFC 6455 §5): reading a head and everything that can be wrong with it, writing one.
 use super::mask::{self, Key};
-use crate::protocols::{Context, Violation};
+use crate::protocols::{Context, Glance, Violation};
 
 /// Who we are: the peer is the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,17 +126,9 @@ pub(super) fn broken(text: &'static str) -> Violation {
     Violation::new(text).code(1002)
 }
 
-/// Where things lie in a whole, unfragmented data frame of less than 64 KiB: nearly every frame is
-/// one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Plain {
-    pub(super) payload_from: usize,
-    pub(super) end: usize,
-}
-
 /// `None`: the long way finds out what it is.
 #[inline(always)]
-pub(super) fn plain(role: Role, buffer: &[u8]) -> Option<Plain> {
+pub(super) fn plain(role: Role, buffer: &[u8]) -> Option<Glance> {
     let [first, second, ..] = *buffer else { return None };
     if first != FIN | Opcode::Text as u8 && first != FIN | Opcode::Binary as u8 {
         return None;
@@ -158,7 +150,7 @@ pub(super) fn plain(role: Role, buffer: &[u8]) -> Option<Plain> {
         _ => return None,
     };
     let end = payload_from + length;
-    (end <= buffer.len()).then_some(Plain { payload_from, end })
+    (end <= buffer.len()).then_some(Glance { payload_from, end })
 }
 
 /// Appends a whole frame. Only a client's costs randomness.

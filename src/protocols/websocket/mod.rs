@@ -13,10 +13,9 @@ pub(crate) use handshake::client::Opening;
 pub(crate) use handshake::origin::{Admission, Origin};
 pub use ws::Ws;
 
-use super::http::RequestHead;
 use super::tcp::LENT_FROM;
-use super::{Context, Input, Protocol, Serve, Violation};
-use crate::{Data, Error, Payload, Request, Response};
+use super::{Context, Glance, Input, Protocol, Serve, Violation};
+use crate::{Data, Error, Farewell, Payload, Request, Response};
 use frame::{Opcode, Role};
 use handshake::Pending;
 use handshake::server::{Answering, Verdict};
@@ -91,11 +90,11 @@ impl Websocket {
         }
     }
 
-    /// `close()` inside `on_websocket_connect`: 403. `false`: the program is not being asked, close
-    /// as ever.
-    pub(crate) fn deny(&mut self) -> bool {
+    /// `close()` inside `on_websocket_connect`: 403; its `Err`: 500. `false`: the program is not
+    /// being asked, close as ever.
+    pub(crate) fn deny(&mut self, why: Farewell) -> bool {
         let asked = self.answering().filter(|answering| answering.is_asked());
-        asked.map(Answering::deny).is_some()
+        asked.map(|answering| answering.deny(why)).is_some()
     }
 
     /// The handshake, as long as it is not answered.
@@ -145,6 +144,7 @@ impl Default for Websocket {
 impl Protocol for Websocket {
     const NAME: &'static str = "websocket";
     const HAS_PIECES: bool = false;
+    const RUNS_NO_PROGRAM_CODE: bool = true;
     type Incoming<'a> = Data<'a>;
     type Outgoing<'a> = Payload<'a>;
 
@@ -152,30 +152,32 @@ impl Protocol for Websocket {
     const JUDGES_LENGTH: bool = true;
 
     #[inline(always)]
+    fn glance(&self, buffer: &[u8], cx: &Context) -> Option<Glance> {
+        self.session.glance(ROLE, buffer, cx)
+    }
+
+    #[inline(always)]
+    fn decode_glanced<'a>(
+        &mut self,
+        seen: Glance,
+        package: &'a mut [u8],
+    ) -> Result<Option<Data<'a>>, Violation> {
+        self.session.decode_glanced(ROLE, seen, package)
+    }
+
     fn input(&mut self, buffer: &mut [u8], cx: &mut Context) -> Result<Input, Violation> {
-        if let Some(plain) = self.session.plain(ROLE, buffer)
-            && plain.end - plain.payload_from <= cx.limits().message_bytes
-        {
-            return Ok(Input::Package(plain.end));
-        }
         if self.session.is_opening() {
             return self.handshake_input(buffer, cx);
         }
         self.session.input(ROLE, buffer, cx)
     }
 
-    #[inline(always)]
     fn decode<'a>(
         &mut self,
         package: &'a mut [u8],
         scratch: &'a mut Vec<u8>,
         cx: &mut Context,
     ) -> Result<Option<Data<'a>>, Violation> {
-        if self.session.is_untouched()
-            && let Some(plain) = self.session.plain(ROLE, package)
-        {
-            return self.session.decode_plain(ROLE, plain, package);
-        }
         if self.session.is_opening() {
             return self.handshake_decode(package, cx).map(|()| None);
         }
@@ -228,8 +230,8 @@ impl Protocol for Websocket {
     }
 
     fn on_closing(&mut self, out: &mut Vec<u8>, cx: &mut Context) -> bool {
-        if self.deny() {
-            // `close()` inside `on_websocket_connect`: the answer is a 403.
+        if self.deny(cx.farewell()) {
+            // `close()` or an error inside `on_websocket_connect`: the answer is a 403 or a 500.
             self.answer(cx);
             return false;
         }

@@ -10,11 +10,11 @@
 //! An idle session is sixteen bytes: what only a handshake, a fragmented message or the end needs
 //! stands in a box.
 use super::WebsocketType;
-use super::frame::{self, CONTROL_MOST, Control, Head, Opcode, Plain, Role, broken};
+use super::frame::{self, CONTROL_MOST, Control, Head, Opcode, Role, broken};
 use super::handshake::Pending;
 use super::mask;
 use super::utf8::Utf8;
-use crate::protocols::{Context, Event, Farewell, Input, Violation};
+use crate::protocols::{Context, Event, Farewell, Glance, Input, Violation};
 use crate::{Data, Payload};
 
 /// One session's state.
@@ -202,30 +202,26 @@ impl Session {
 
 /// What arrives.
 impl Session {
-    /// Where the frame at the front of `buffer` lies, if the fast path can take it.
+    /// Where the frame at the front of `buffer` lies, if it is whole, a message of its own, and
+    /// untouched: the fast path takes it.
     #[inline(always)]
-    pub(super) fn plain(&self, role: Role, buffer: &[u8]) -> Option<Plain> {
-        if self.state != State::Open {
+    pub(super) fn glance(&self, role: Role, buffer: &[u8], cx: &Context) -> Option<Glance> {
+        if self.state != State::Open || self.judged != 0 {
             return None;
         }
-        frame::plain(role, buffer)
-    }
-
-    /// No part of the frame at hand is unmasked yet.
-    #[inline(always)]
-    pub(super) fn is_untouched(&self) -> bool {
-        self.judged == 0
+        let seen = frame::plain(role, buffer)?;
+        (seen.end - seen.payload_from <= cx.limits().message_bytes).then_some(seen)
     }
 
     #[inline(always)]
-    pub(super) fn decode_plain<'a>(
+    pub(super) fn decode_glanced<'a>(
         &mut self,
         role: Role,
-        plain: Plain,
+        seen: Glance,
         frame: &'a mut [u8],
     ) -> Result<Option<Data<'a>>, Violation> {
         let is_text = frame[0] & 0x0f == Opcode::Text as u8;
-        let (head, payload) = frame.split_at_mut(plain.payload_from);
+        let (head, payload) = frame.split_at_mut(seen.payload_from);
         if role == Role::Server
             && let Some(key) = head.last_chunk()
         {

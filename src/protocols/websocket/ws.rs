@@ -5,7 +5,7 @@ use super::handshake::Pending;
 use super::handshake::client::Asking;
 use super::sealed::Side;
 use super::session::Session;
-use crate::protocols::{Context, Dial, Event, Input, Protocol, Target, Violation};
+use crate::protocols::{Context, Dial, Event, Glance, Input, Protocol, Target, Violation};
 use crate::{Data, Payload};
 
 /// A WebSocket client's side of a connection: `ws://`, and `wss://` over TLS.
@@ -64,6 +64,7 @@ impl Default for Ws {
 impl Protocol for Ws {
     const NAME: &'static str = "ws";
     const HAS_PIECES: bool = false;
+    const RUNS_NO_PROGRAM_CODE: bool = true;
     type Incoming<'a> = Data<'a>;
     type Outgoing<'a> = Payload<'a>;
 
@@ -71,30 +72,32 @@ impl Protocol for Ws {
     const JUDGES_LENGTH: bool = true;
 
     #[inline(always)]
+    fn glance(&self, buffer: &[u8], cx: &Context) -> Option<Glance> {
+        self.session.glance(ROLE, buffer, cx)
+    }
+
+    #[inline(always)]
+    fn decode_glanced<'a>(
+        &mut self,
+        seen: Glance,
+        package: &'a mut [u8],
+    ) -> Result<Option<Data<'a>>, Violation> {
+        self.session.decode_glanced(ROLE, seen, package)
+    }
+
     fn input(&mut self, buffer: &mut [u8], cx: &mut Context) -> Result<Input, Violation> {
-        if let Some(plain) = self.session.plain(ROLE, buffer)
-            && plain.end - plain.payload_from <= cx.limits().message_bytes
-        {
-            return Ok(Input::Package(plain.end));
-        }
         if self.session.is_opening() {
             return self.handshake_input(buffer, cx);
         }
         self.session.input(ROLE, buffer, cx)
     }
 
-    #[inline(always)]
     fn decode<'a>(
         &mut self,
         package: &'a mut [u8],
         scratch: &'a mut Vec<u8>,
         cx: &mut Context,
     ) -> Result<Option<Data<'a>>, Violation> {
-        if self.session.is_untouched()
-            && let Some(plain) = self.session.plain(ROLE, package)
-        {
-            return self.session.decode_plain(ROLE, plain, package);
-        }
         if self.session.is_opening() {
             return self.handshake_decode(package, cx).map(|()| None);
         }

@@ -1,3 +1,4 @@
+//! Addresses as programs write them, good and bad.
 use super::*;
 
 fn ws(address: &str) -> ClientAddress {

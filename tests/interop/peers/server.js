@@ -19,6 +19,7 @@ const server = new WebSocketServer({
 function sendPieces(ws, data, binary) {
   // A piece may end inside a character: only the whole message is text.
   const size = Math.max(1, Math.floor(data.length / 7));
+  if (data.length === 0) ws.send(data, { binary });
   for (let at = 0; at < data.length; at += size) {
     const fin = at + size >= data.length;
     ws.send(data.subarray(at, at + size), { binary, fin });

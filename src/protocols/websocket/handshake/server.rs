@@ -3,7 +3,7 @@ use super::origin::Admission;
 use super::{accept_for, check_ours};
 use crate::protocols::http::{HeadFault, HeadScan, RequestHead, list};
 use crate::protocols::{Context, Event, Input, Violation};
-use crate::{Error, Response};
+use crate::{Error, Farewell, Response};
 use base64::Engine;
 use base64::alphabet::STANDARD;
 use base64::engine::{GeneralPurpose, GeneralPurposeConfig};
@@ -116,8 +116,12 @@ impl Answering {
         result
     }
 
-    pub(crate) fn deny(&mut self) {
-        self.refusal.get_or_insert_with(forbidden);
+    /// The program closes instead of agreeing, or its callback has failed.
+    pub(crate) fn deny(&mut self, why: Farewell) {
+        self.refusal.get_or_insert_with(|| match why {
+            Farewell::CallbackFailed => failed(),
+            _ => forbidden(),
+        });
     }
 
     /// Writes the 101, or what the program refused with.
@@ -270,6 +274,13 @@ fn check(head: &RequestHead) -> Result<String, Refused> {
         }
         _ => Err(Refused::new(400, "The Sec-WebSocket-Key must be 16 bytes in base64, once.")),
     }
+}
+
+/// What went wrong is the log's business, not a stranger's.
+fn failed() -> Response {
+    Response::new(500)
+        .with_header("Content-Type", "text/plain; charset=utf-8")
+        .with_body("The server failed to answer.\n")
 }
 
 fn forbidden() -> Response {

@@ -162,14 +162,17 @@ fn a_program_refuses_with_a_response_of_its_own() {
 
 #[test]
 fn a_close_inside_the_callback_is_a_403_and_not_in_place_of_the_programs_own_refusal() {
-    let denied = each_way(REQUEST.as_bytes(), deciding(|websocket| assert!(websocket.deny())));
+    let denied = each_way(
+        REQUEST.as_bytes(),
+        deciding(|websocket| assert!(websocket.deny(Farewell::Asked))),
+    );
     assert_eq!(denied.seen, [Seen::Upgrade("/chat".into()), Seen::CloseAsked]);
     assert_eq!(response(&denied.out).status(), 403);
     let own = each_way(
         REQUEST.as_bytes(),
         deciding(|websocket| {
             websocket.refuse(Response::new(404)).expect("a response");
-            assert!(websocket.deny());
+            assert!(websocket.deny(Farewell::Asked));
         }),
     );
     assert_eq!(response(&own.out).status(), 404);
@@ -203,10 +206,10 @@ fn a_response_that_cannot_be_sent_refuses_with_403_and_is_an_error() {
 #[test]
 fn before_and_after_the_callback_nothing_can_be_refused() {
     let mut line = listening();
-    assert!(!line.protocol.deny());
+    assert!(!line.protocol.deny(Farewell::Asked));
     assert!(line.protocol.refuse(Response::new(403)).is_err());
     line.feed(REQUEST.as_bytes());
-    assert!(!line.protocol.deny());
+    assert!(!line.protocol.deny(Farewell::Asked));
     assert!(line.protocol.refuse(Response::new(403)).is_err());
     assert_eq!(line.seen.last(), Some(&Seen::Upgraded));
 }
@@ -215,7 +218,7 @@ fn before_and_after_the_callback_nothing_can_be_refused() {
 fn nothing_is_delivered_after_a_refusal() {
     let mut stream = REQUEST.as_bytes().to_vec();
     stream.extend(frames(Role::Server, &[(0x81, b"early")]));
-    let mut line = deciding(|websocket| assert!(websocket.deny()))();
+    let mut line = deciding(|websocket| assert!(websocket.deny(Farewell::Asked)))();
     line.feed(&stream);
     line.ended = false;
     line.feed(&frames(Role::Server, &[(0x81, b"late")]));

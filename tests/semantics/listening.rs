@@ -1,0 +1,287 @@
+//! Listening: what is bound, refused, paused and taken back; addresses; what a package's limit
+//! counts.
+use crate::support::{
+    Transcript, accept_head, client_frame, raw_connect, read_bytes, read_frame, read_head,
+    turn_for, turn_until,
+};
+use std::cell::Cell;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+use workerman::prelude::*;
+
+fn turn() {
+    assert!(Worker::turn(Duration::ZERO).expect("a turn"), "the loop ended");
+}
+
+fn listening<P: workerman::Serve + Default>(scheme: &str) -> (Worker<P>, SocketAddr) {
+    let worker = Worker::<P>::listen(&format!("{scheme}://127.0.0.1:0")).expect("an address");
+    turn();
+    (worker, worker.local_addr().expect("it listens"))
+}
+
+/// A folder of its own, gone with the test.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Folder {
+        let path = std::env::temp_dir().join(format!("wm-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).expect("a folder");
+        Folder(path)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn unlisten_closes_the_listening_socket_and_leaves_connections_alone() {
+    let (worker, addr) = listening::<Text>("text");
+    worker.on_message(|con, line| con.send(line));
+    let mut peer = raw_connect(addr);
+    turn_until(|| worker.connections().len() == 1);
+    worker.unlisten();
+    assert_eq!(worker.local_addr(), None);
+    assert!(TcpStream::connect(addr).is_err(), "somebody still listens");
+    peer.write_all(b"still here\n").expect("the socket takes it");
+    turn();
+    assert_eq!(read_bytes(&mut peer, 11), b"still here\n");
+    assert_eq!(worker.connections().len(), 1);
+    drop(TcpListener::bind(addr));
+}
+
+#[test]
+fn pause_accept_leaves_newcomers_in_the_kernels_queue_and_resume_takes_them() {
+    let (worker, addr) = listening::<Text>("text");
+    worker.on_message(|con, line| con.send(line));
+    worker.pause_accept();
+    let mut peer = raw_connect(addr);
+    peer.write_all(b"hello\n").expect("the kernel took it");
+    turn_for(Duration::from_millis(30));
+    assert!(worker.connections().is_empty());
+    worker.resume_accept();
+    turn_until(|| worker.connections().len() == 1);
+    turn();
+    assert_eq!(read_bytes(&mut peer, 6), b"hello\n");
+}
+
+#[test]
+fn a_worker_that_listens_inside_a_running_loop_binds_at_once_and_says_when_it_cannot() {
+    let (first, addr) = listening::<Text>("text");
+    let taken = Worker::<Tcp>::listen(&format!("tcp://{addr}")).expect_err("the port is taken");
+    assert!(matches!(taken, workerman::Error::Bind { .. }), "{taken}");
+    assert!(taken.to_string().contains("another program listens there"), "{taken}");
+    let second = Worker::<Tcp>::listen("tcp://127.0.0.1:0").expect("a free port");
+    assert!(second.local_addr().is_some());
+    assert_eq!(first.local_addr(), Some(addr));
+}
+
+#[test]
+fn a_stale_unix_socket_file_is_replaced_and_a_live_one_refused() {
+    let folder = Folder::new("stale");
+    let path = folder.path("a.sock");
+    drop(UnixListener::bind(&path).expect("the file of a server that has ended"));
+    assert!(path.exists());
+    let address = format!("unix://{}", path.display());
+    let worker = Worker::<Text>::listen(&address).expect("an address");
+    worker.on_message(|con, line| con.send(line));
+    turn();
+    let live = Worker::<Text>::listen(&address).expect_err("its server lives");
+    assert!(live.to_string().contains(&path.display().to_string()), "{live}");
+
+    let mut peer = UnixStream::connect(&path).expect("the first one still listens");
+    peer.write_all(b"hello\n").expect("the socket takes it");
+    turn_until(|| worker.connections().len() == 1);
+    turn();
+    let mut answer = [0; 6];
+    peer.read_exact(&mut answer).expect("an answer");
+    assert_eq!(&answer, b"hello\n");
+}
+
+#[test]
+fn a_file_that_is_no_socket_is_refused_and_stays() {
+    let folder = Folder::new("plain");
+    let path = folder.path("precious");
+    std::fs::write(&path, "precious").expect("a file");
+    turn();
+    let refused = Worker::<Text>::listen(&format!("unix://{}", path.display()));
+    assert!(refused.is_err());
+    assert_eq!(std::fs::read_to_string(&path).expect("it is there"), "precious");
+}
+
+#[test]
+fn the_socket_file_goes_with_its_listener() {
+    let folder = Folder::new("gone");
+    let path = folder.path("a.sock");
+    let worker = Worker::<Text>::listen(&format!("unix://{}", path.display())).expect("a path");
+    turn();
+    assert!(path.exists());
+    worker.unlisten();
+    assert!(!path.exists());
+}
+
+/// The same file, as seen from the directory that this process works in.
+fn relative(path: &Path) -> PathBuf {
+    let here = std::env::current_dir().expect("a directory");
+    let mut up: PathBuf = here.components().skip(1).map(|_| "..").collect();
+    up.extend(path.components().skip(1));
+    assert!(up.is_relative());
+    up
+}
+
+/// A message goes there and back over a unix socket, in this protocol.
+fn there_and_back<S, C>(listen: &str, dial: &str)
+where
+    S: workerman::Serve + Default,
+    C: workerman::Dial + Default,
+    for<'a> S: Protocol<Incoming<'a> = Data<'a>, Outgoing<'a> = workerman::Payload<'a>>,
+    for<'a> C: Protocol<Incoming<'a> = Data<'a>, Outgoing<'a> = workerman::Payload<'a>>,
+{
+    let seen = Transcript::new();
+    let worker = Worker::<S>::listen(listen).unwrap_or_else(|e| panic!("{e}"));
+    worker.on_message(|con, data| con.send(data));
+    let con = AsyncTcpConnection::<C>::new(dial).unwrap_or_else(|e| panic!("{e}"));
+    let s = seen.clone();
+    con.on_message(move |con, data| {
+        s.note(format!("message {data}"));
+        con.close();
+    });
+    let s = seen.clone();
+    con.on_error(move |_, _, failure| s.note(failure));
+    let s = seen.clone();
+    con.on_close(move |_| s.note("close"));
+    con.send("hello");
+    con.connect();
+    turn_until(|| seen.has("close"));
+    seen.assert(&["message hello", "close"]);
+    worker.unlisten();
+}
+
+#[test]
+fn unix_takes_relative_paths_and_every_stream_protocol_whatever_the_case_of_the_scheme() {
+    let folder = Folder::new("relative");
+    let path = relative(&folder.path("a.sock"));
+    let path = path.display();
+    there_and_back::<Text, Text>(&format!("unix://{path}"), &format!("UNIX://{path}"));
+    there_and_back::<Tcp, Tcp>(&format!("Unix://{path}"), &format!("unix://{path}"));
+    there_and_back::<Frame, Frame>(&format!("unix://{path}"), &format!("unix://{path}"));
+    let uri = format!("ws+unix://{path}:/chat");
+    there_and_back::<Websocket, Ws>(&format!("unix://{path}"), &uri);
+}
+
+#[test]
+fn a_scheme_is_compared_without_regard_to_case() {
+    for scheme in ["TEXT", "Text", "tcp", "TCP"] {
+        Worker::<Text>::listen(&format!("{scheme}://127.0.0.1:0")).expect(scheme);
+    }
+    Worker::<Websocket>::listen("WebSocket://127.0.0.1:0").expect("WebSocket");
+    for scheme in ["WS", "Wss", "ws"] {
+        AsyncTcpConnection::<Ws>::new(&format!("{scheme}://127.0.0.1:1")).expect(scheme);
+    }
+    assert!(Worker::<Text>::listen("FRAME://127.0.0.1:0").is_err());
+    assert!(AsyncTcpConnection::<Text>::new("WS://127.0.0.1:1").is_err());
+}
+
+// ---------------------------------------------------------------- what a package's limit counts
+
+/// What a server with this limit makes of these bytes, sent after the others.
+fn judged<P>(scheme: &str, limit: usize, first: &[u8], bytes: &[u8]) -> Vec<String>
+where
+    P: workerman::Serve + Default,
+    for<'a> P: Protocol<Incoming<'a> = Data<'a>>,
+{
+    let (worker, addr) = listening::<P>(scheme);
+    let seen = Transcript::new();
+    worker.on_connect(move |con| con.set_max_package_size(limit));
+    let s = seen.clone();
+    worker.on_message(move |_, data| s.note(format!("message {}", data.len())));
+    let s = seen.clone();
+    worker.on_error(move |_, code, failure| s.note(format!("{code:?} {:?}", failure.kind())));
+    let (s, ended) = (seen.clone(), Rc::new(Cell::new(false)));
+    let theirs = ended.clone();
+    worker.on_close(move |_| {
+        s.note("close");
+        theirs.set(true);
+    });
+    let mut peer = raw_connect(addr);
+    if !first.is_empty() {
+        peer.write_all(first).expect("the socket takes it");
+        turn_until(|| worker.connections().len() == 1);
+        turn();
+        let head = read_head(&mut peer);
+        assert!(head.starts_with("HTTP/1.1 101"), "{head}");
+    }
+    peer.write_all(bytes).expect("the socket takes it");
+    peer.shutdown(std::net::Shutdown::Write).expect("our end");
+    turn_until(|| ended.get());
+    seen.lines()
+}
+
+#[test]
+fn set_max_package_size_counts_a_package_with_its_header() {
+    let fits: &[&str] = &["message 4", "close"];
+    let over: &[&str] = &["SessionFail Protocol", "close"];
+    // A line with its line feed.
+    assert_eq!(judged::<Text>("text", 5, b"", b"four\n"), fits);
+    assert_eq!(judged::<Text>("text", 4, b"", b"four\n"), over);
+    // A frame with the four bytes of its length.
+    assert_eq!(judged::<Frame>("frame", 8, b"", b"\0\0\0\x08four"), fits);
+    assert_eq!(judged::<Frame>("frame", 7, b"", b"\0\0\0\x08four"), over);
+}
+
+#[test]
+fn set_max_package_size_counts_a_websocket_message_without_its_header() {
+    let request = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\n\
+                    Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+                    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    let message = client_frame(0x81, b"four");
+    let fits = judged::<Websocket>("websocket", 4, request, &message);
+    assert_eq!(fits, ["message 4", "close"]);
+    let over = judged::<Websocket>("websocket", 3, request, &message);
+    assert_eq!(over, ["SessionFail Protocol", "close"]);
+    // Counted over all fragments.
+    let fragments = [client_frame(0x01, b"fo"), client_frame(0x80, b"ur")].concat();
+    let fits = judged::<Websocket>("websocket", 4, request, &fragments);
+    assert_eq!(fits, ["message 4", "close"]);
+    let over = judged::<Websocket>("websocket", 3, request, &fragments);
+    assert_eq!(over, ["SessionFail Protocol", "close"]);
+}
+
+#[test]
+fn set_max_package_size_is_the_limit_of_a_clients_messages_too() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let addr = listener.local_addr().expect("its address");
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("the client");
+        let head = read_head(&mut stream);
+        let mut bytes = accept_head(&head).into_bytes();
+        bytes.extend_from_slice(b"\x81\x04four\x81\x05fives");
+        stream.write_all(&bytes).expect("the socket takes it");
+        read_frame(&mut stream)
+    });
+    let seen = Transcript::new();
+    let con = AsyncTcpConnection::<Ws>::new(&format!("ws://{addr}")).expect("an address");
+    con.set_max_package_size(4);
+    assert_eq!(con.max_package_size(), 4);
+    let s = seen.clone();
+    con.on_message(move |_, data| s.note(format!("message {data}")));
+    let s = seen.clone();
+    con.on_error(move |_, code, _| s.note(format!("{code:?}")));
+    let s = seen.clone();
+    con.on_close(move |_| s.note("close"));
+    con.connect();
+    turn_until(|| seen.has("close"));
+    seen.assert(&["message four", "SessionFail", "close"]);
+    let (first, payload) = server.join().expect("the server's own assertions");
+    assert_eq!((first, &payload[..2]), (0x88, &1009u16.to_be_bytes()[..]));
+}
