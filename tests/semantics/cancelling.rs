@@ -155,3 +155,54 @@ fn close_and_destroy_cancel_a_reconnect_wherever_it_was_asked_for() {
         assert_eq!((t.count("error"), con.id()), (1, 0));
     }
 }
+
+#[test]
+fn cancel_reconnect_inside_the_error_of_a_failed_opening_leaves_it_initial() {
+    // `cancel_reconnect()` of a pending one leaves the handle Initial; the attempt has had its
+    // `on_error`, and the reconnect that was called there its effect: no `on_close` (Q40).
+    for delay in [0.0, 0.01] {
+        let (held, addr) = refusing();
+        let t = Transcript::new();
+        let con = tcp_client(&format!("tcp://{addr}"), &t);
+        let at = t.clone();
+        con.on_error(move |con, _, _| {
+            con.reconnect(delay);
+            con.cancel_reconnect();
+            at.note(format!("error {}", con.status()));
+        });
+        con.connect();
+        turn_until(|| t.has("error INITIAL"));
+        turn_for(Duration::from_millis(30));
+        t.assert(&["error INITIAL"]);
+        held.listen(8).expect("now somebody listens");
+        con.connect();
+        turn_until(|| t.has("connect ESTABLISHED"));
+    }
+}
+
+#[test]
+fn a_reconnect_inside_an_error_that_ends_nothing_closes_first() {
+    // `reconnect` on an open connection, here inside an `on_error` that ends nothing: close,
+    // `on_close`, then dial.
+    let (_worker, address, accepted) = counting();
+    let t = Transcript::new();
+    let con = tcp_client(&address, &t);
+    con.set_max_send_buffer_size(0);
+    let at = t.clone();
+    con.on_error(move |con, code, _| {
+        at.note(format!("error {code} {}", con.status()));
+        con.reconnect(0);
+        at.note(con.status());
+    });
+    con.connect();
+    turn_until(|| t.has("connect ESTABLISHED") && accepted.get() == 1);
+    assert_eq!(con.send("too much"), Sent::Dropped);
+    turn_until(|| accepted.get() == 2 && t.count("connect ESTABLISHED") == 2);
+    t.assert(&[
+        "connect ESTABLISHED",
+        "error 2 ESTABLISHED",
+        "CLOSING",
+        "close CLOSED",
+        "connect ESTABLISHED",
+    ]);
+}
