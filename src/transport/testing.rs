@@ -1,5 +1,9 @@
 //! What the tests of sockets share: waiting with a bound, folders that vanish, two ends of a
 //! connection.
+#![cfg_attr(
+    not(any(feature = "tls", feature = "tls-aws-lc")),
+    allow(dead_code, reason = "most of it serves the tests of TLS")
+)]
 use super::{Socket, Stream, tcp, unix};
 use mio::event::Source;
 use mio::{Events, Interest, Poll, Token};
