@@ -40,7 +40,7 @@ impl<P: Dial> Connection<P, Client> {
     /// As for [`new`](Self::new).
     pub fn new_with(address: &str, make: impl Fn() -> P + 'static) -> Result<Self, Error> {
         let address = ClientAddress::parse(address, P::NAME, P::SECURE)?;
-        let limits = Limits::default();
+        let limits = Limits::shared();
         let mut flags = flag::CLIENT;
         if limits.idle != std::time::Duration::MAX {
             flags |= flag::WATCH_INPUT;
@@ -117,18 +117,21 @@ impl<P: Dial> Connection<P, Client> {
 
     /// The local address to dial from (`socket.bindto`). From the next opening on.
     pub fn bind_to(&self, local: SocketAddr) {
-        self.with_slot(|_, slot| slot.core.with_dialer(|dialer| dialer.bind_to = Some(local)));
+        self.with_slot(|_, slot| {
+            slot.core.with_dialer(|dialer| dialer.bind_to = Some(Box::new(local)))
+        });
     }
 
     /// The host of the address; empty on a stale handle.
     pub fn remote_host(&self) -> String {
-        self.with_slot(|_, slot| slot.core.settings().terms.remote_host.clone()).unwrap_or_default()
+        self.with_slot(|_, slot| slot.core.settings().terms.remote_host.to_string())
+            .unwrap_or_default()
     }
 
     /// Path and query of the address: PHP's `getRemoteURI`.
     pub fn remote_uri(&self) -> String {
         let uri = self.with_slot(|_, slot| {
-            slot.core.dialer().map(|dialer| dialer.address.path.clone()).unwrap_or_default()
+            slot.core.dialer().map(|dialer| dialer.address.path.to_string()).unwrap_or_default()
         });
         uri.unwrap_or_default()
     }

@@ -401,23 +401,19 @@ impl Core {
         // Bytes of a message whose own encoding ended the session were put back behind its end.
         state.out = None;
         if let Some(rare) = state.rare.as_deref_mut() {
-            rare.heartbeat = None;
-            rare.deadline = None;
-            rare.closing_since = None;
-            rare.farewell_left = None;
-            rare.lingering_since = None;
-            rare.last_input = None;
-            rare.program_bytes = 0;
-            rare.answers_waiting = 0;
-            rare.pong = Vec::new();
+            rare.forget_session();
         }
     }
 
     /// An idle limit is judged by when the last byte came.
     pub(crate) fn watch_idle(&self) {
-        if self.settings().limits().idle != Duration::MAX {
+        if self.watches_idle() {
             self.set(flag::WATCH_INPUT);
         }
+    }
+
+    pub(crate) fn watches_idle(&self) -> bool {
+        self.settings().limits().idle != Duration::MAX
     }
 
     pub(crate) fn holds_plaintext(&self) -> bool {

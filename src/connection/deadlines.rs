@@ -3,7 +3,7 @@
 use super::Role;
 use super::core::{Core, Stage};
 use super::flag;
-use super::heartbeat::PONG_TIMEOUT;
+use super::heartbeat::Pace;
 use super::slot::Slot;
 use crate::events::Loop;
 use crate::protocols::Pad;
@@ -127,7 +127,7 @@ impl Core {
         if let Some(beat) = &rare.heartbeat {
             add(beat.next_at, Due::Ping);
             if reading && !self.has(flag::JUDGE) {
-                let timeout = rare.dialer.as_ref().map_or(PONG_TIMEOUT, |d| d.pong_timeout);
+                let timeout = rare.dialer.as_ref().map_or(Pace::DEFAULT, |d| d.pace).timeout();
                 add(beat.dead_at(timeout), Due::Silence);
             }
         }
@@ -245,7 +245,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
 
     fn beat(self: &Rc<Self>, lp: &Rc<Loop>) {
         let core = &self.core;
-        let every = core.dialer().map_or(Duration::ZERO, |dialer| dialer.ping_every);
+        let every = core.dialer().map_or(Duration::ZERO, |dialer| dialer.pace.every());
         let mut ping = Vec::new();
         let asked = self.ask(Farewell::Asked, |protocol, cx| protocol.heartbeat(&mut ping, cx));
         if !matches!(asked, Some((true, _))) {

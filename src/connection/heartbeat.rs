@@ -5,8 +5,45 @@ use crate::events::Loop;
 use crate::{ErrorCode, Failure, FailureKind, Phase};
 use std::time::{Duration, Instant};
 
-pub(crate) const PING_EVERY: Duration = Duration::from_secs(25);
-pub(crate) const PONG_TIMEOUT: Duration = Duration::from_secs(20);
+/// How often a client pings, and how long the peer may be silent then; in milliseconds, since every
+/// client keeps them. What is too large is never.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    every: u32,
+    timeout: u32,
+}
+
+impl Pace {
+    pub(crate) const DEFAULT: Pace = Pace { every: 25_000, timeout: 20_000 };
+
+    pub(crate) fn set_every(&mut self, every: Duration) {
+        self.every = milliseconds(every);
+    }
+
+    pub(crate) fn set_timeout(&mut self, timeout: Duration) {
+        self.timeout = milliseconds(timeout);
+    }
+
+    pub(crate) fn every(self) -> Duration {
+        length(self.every)
+    }
+
+    pub(crate) fn timeout(self) -> Duration {
+        length(self.timeout)
+    }
+}
+
+/// Rounded up: a very short time is not none at all.
+fn milliseconds(length: Duration) -> u32 {
+    u32::try_from(length.as_nanos().div_ceil(1_000_000)).unwrap_or(u32::MAX)
+}
+
+fn length(milliseconds: u32) -> Duration {
+    match milliseconds {
+        u32::MAX => Duration::MAX,
+        some => Duration::from_millis(some.into()),
+    }
+}
 
 /// Of one session: it ends with it, and no ping outlives it.
 #[derive(Debug)]
@@ -21,7 +58,7 @@ pub(crate) struct Heartbeat {
     sent_at: Option<Instant>,
     pub(crate) latency: Option<Duration>,
     /// The latest ping of the program's own.
-    asked: Option<(Instant, Box<[u8]>)>,
+    asked: Option<Box<(Instant, Box<[u8]>)>>,
 }
 
 impl Heartbeat {
@@ -56,12 +93,12 @@ impl Heartbeat {
 
     /// A ping of the program's own.
     pub(crate) fn asked(&mut self, now: Instant, payload: &[u8]) {
-        self.asked = Some((now, payload.into()));
+        self.asked = Some(Box::new((now, payload.into())));
     }
 
     /// A pong. `of_heartbeat`: it answers the latest ping of ours.
     pub(crate) fn answered(&mut self, now: Instant, payload: &[u8], of_heartbeat: bool) {
-        let own = self.asked.take_if(|(_, asked)| **asked == *payload).map(|(sent, _)| sent);
+        let own = self.asked.take_if(|asked| *asked.1 == *payload).map(|asked| asked.0);
         let sent = if of_heartbeat { self.sent_at.take() } else { own };
         if let Some(sent) = sent {
             self.latency = Some(now.saturating_duration_since(sent));
@@ -76,7 +113,7 @@ fn next(now: Instant, every: Duration) -> Option<Instant> {
 impl Core {
     /// A client's handshake is complete.
     pub(crate) fn begin_heartbeat(&self, lp: &Loop) {
-        let Some(every) = self.dialer().map(|dialer| dialer.ping_every) else { return };
+        let Some(every) = self.dialer().map(|dialer| dialer.pace.every()) else { return };
         let beat = Box::new(Heartbeat::new(lp.now(), every));
         self.with_rare(|rare| rare.heartbeat = Some(beat));
     }
@@ -115,18 +152,18 @@ impl Core {
         }
     }
 
-    /// Bytes have come.
+    /// Bytes have come, and somebody wants to know.
     pub(crate) fn heard(&self, lp: &Loop) {
-        let idle = self.with_rare(|rare| {
-            rare.last_input = Some(lp.now());
-            if let Some(beat) = rare.heartbeat.as_deref_mut() {
-                beat.heard();
-            }
-            rare.heartbeat.is_some()
-        });
-        self.clear(flag::JUDGE);
+        let idle = self.watches_idle();
         if idle {
-            self.set(flag::REARM);
+            self.with_rare(|rare| rare.last_input = Some(lp.now()));
+        }
+        self.with_heartbeat(Heartbeat::heard);
+        self.clear(flag::JUDGE);
+        self.set(flag::REARM);
+        if !idle {
+            // Until the next ping it makes no difference when bytes come.
+            self.clear(flag::WATCH_INPUT);
         }
     }
 
@@ -140,7 +177,7 @@ impl Core {
         if let Some(rest) = &mut self.state.borrow_mut().rest {
             rest.moved_at = lp.now_ms();
         }
-        if self.has(flag::WATCH_INPUT) {
+        if self.watches_idle() {
             self.with_rare(|rare| rare.last_input = Some(lp.now()));
         }
     }
@@ -150,7 +187,7 @@ impl Core {
         if !self.take(flag::JUDGE) || self.has(flag::PAUSED | flag::CHOKED) {
             return;
         }
-        let timeout = self.dialer().map_or(PONG_TIMEOUT, |dialer| dialer.pong_timeout);
+        let timeout = self.dialer().map_or(Pace::DEFAULT, |dialer| dialer.pace).timeout();
         let dead_at = self.with_heartbeat(|beat| beat.dead_at(timeout)).flatten();
         if dead_at.is_some_and(|at| at <= lp.now()) {
             let reason = format!("no byte came in {} s after a ping", timeout.as_secs_f64());

@@ -20,6 +20,7 @@ mod failure;
 pub(crate) mod flag;
 mod heartbeat;
 pub(crate) mod properties;
+mod rare;
 mod sending;
 mod serve;
 mod slot;
@@ -30,8 +31,8 @@ mod websocket;
 pub(crate) use self::core::{Core, Owner, Settings, Stage};
 pub use any::{AnyConnection, Token};
 pub(crate) use callbacks::{
-    Callbacks, Shared, WebsocketCallbacks, control, error, farewell, message, plain, replace,
-    replace_websocket, request,
+    Callbacks, FlowCallbacks, Plain, Shared, WebsocketCallbacks, control, error, farewell, message,
+    plain, replace, replace_flow, replace_websocket, request,
 };
 pub(crate) use slot::Slot;
 pub use websocket::WebsocketSession;
@@ -410,7 +411,7 @@ impl<P: Protocol, R: Role> Connection<P, R> {
     fn change_limits(&self, change: impl FnOnce(&mut Limits)) {
         self.with_core(|lp, core| {
             let settings: &mut Rc<Settings> = &mut core.state.borrow_mut().settings;
-            change(&mut Rc::make_mut(settings).terms.limits);
+            change(Rc::make_mut(&mut Rc::make_mut(settings).terms.limits));
             if settings.limits().idle != std::time::Duration::MAX {
                 core.set(flag::WATCH_INPUT);
             }
@@ -464,6 +465,18 @@ impl<P: Protocol, R: Role> Connection<P, R> {
         drop(old);
     }
 
+    fn set_flow_callback(
+        &self,
+        place: impl FnOnce(&mut FlowCallbacks<P, R>) -> &mut Option<Plain<P, R>>,
+        new: Plain<P, R>,
+    ) {
+        let old = self.with_slot(|_, slot| {
+            slot.core.set(flag::RELOAD);
+            replace_flow(&slot.callbacks, place, new)
+        });
+        drop(old);
+    }
+
     /// The transport stands, TLS included; a WebSocket's handshake follows.
     pub fn on_connect<O: Outcome>(&self, f: impl FnMut(Self) -> O + 'static) {
         self.set_callback(|callbacks| &mut callbacks.connect, plain(f));
@@ -492,17 +505,17 @@ impl<P: Protocol, R: Role> Connection<P, R> {
 
     /// The peer will send no more; only after `set_half_open(true)`.
     pub fn on_end<O: Outcome>(&self, f: impl FnMut(Self) -> O + 'static) {
-        self.set_callback(|callbacks| &mut callbacks.end, plain(f));
+        self.set_flow_callback(|flow| &mut flow.end, plain(f));
     }
 
     /// The unsent bytes have reached their limit: once, until they have all left.
     pub fn on_buffer_full<O: Outcome>(&self, f: impl FnMut(Self) -> O + 'static) {
-        self.set_callback(|callbacks| &mut callbacks.full, plain(f));
+        self.set_flow_callback(|flow| &mut flow.full, plain(f));
     }
 
     /// All unsent bytes have left, after `on_buffer_full`.
     pub fn on_buffer_drain<O: Outcome>(&self, f: impl FnMut(Self) -> O + 'static) {
-        self.set_callback(|callbacks| &mut callbacks.drain, plain(f));
+        self.set_flow_callback(|flow| &mut flow.drain, plain(f));
     }
 }
 

@@ -139,7 +139,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
                 Some(f) if open => lp.call(|| (f.borrow_mut())(con, &head.request())),
                 _ => Ok(()),
             },
-            Event::Opened(response) => match &theirs.opened {
+            Event::Opened(response) => match &callbacks.opened {
                 Some(f) if open => lp.call(|| (f.borrow_mut())(con, response)),
                 _ => Ok(()),
             },
@@ -207,11 +207,11 @@ impl<P: Protocol, R: Role> Slot<P, R> {
 
     fn deliver(self: &Rc<Self>, lp: &Rc<Loop>, event: u32) {
         let con = self.handle();
-        let callbacks = self.callbacks();
+        let flow = self.callbacks().flow.clone().unwrap_or_default();
         let settled = match event {
-            flag::ON_FULL => call_plain(lp, con, &callbacks.full),
-            flag::ON_DRAINED => call_plain(lp, con, &callbacks.drain),
-            flag::ON_END => call_plain(lp, con, &callbacks.end),
+            flag::ON_FULL => call_plain(lp, con, &flow.full),
+            flag::ON_DRAINED => call_plain(lp, con, &flow.drain),
+            flag::ON_END => call_plain(lp, con, &flow.end),
             flag::ON_FAILED => return self.deliver_failures(lp),
             flag::ON_CLOSED => return self.deliver_close(lp),
             _ => Ok(()),
@@ -313,7 +313,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         core.set_stage(Stage::Open);
         core.set(flag::OPENED | flag::SERVING | flag::REARM);
         if let Some(owner) = core.settings().owner() {
-            owner.began(core.id, core.key);
+            owner.began(lp, core.id, core.key);
         }
         if let Some(client) = &self.client {
             let made = client.next.take();

@@ -132,7 +132,7 @@ impl Connection<Ws, Client> {
     pub fn set_websocket_ping_interval(&self, every: impl Into<Interval>) {
         let every = every.into().duration();
         self.with_slot(|lp, slot| {
-            slot.core.with_dialer(|dialer| dialer.ping_every = every);
+            slot.core.with_dialer(|dialer| dialer.pace.set_every(every));
             let now = lp.read_clock();
             slot.core.with_heartbeat(|beat| beat.set_every(now, every));
             slot.core.rearm(lp);
@@ -144,7 +144,7 @@ impl Connection<Ws, Client> {
     pub fn set_websocket_pong_timeout(&self, after: impl Into<Interval>) {
         let after = after.into().duration();
         self.with_slot(|lp, slot| {
-            slot.core.with_dialer(|dialer| dialer.pong_timeout = after);
+            slot.core.with_dialer(|dialer| dialer.pace.set_timeout(after));
             slot.core.rearm(lp);
         });
     }
@@ -200,7 +200,7 @@ impl Connection<Ws, Client> {
 
     /// The handshake is complete: the server's 101, which prints as its head.
     pub fn on_websocket_connect<O: Outcome>(&self, f: impl FnMut(Self, &Response) -> O + 'static) {
-        self.set_websocket_callback(|callbacks| &mut callbacks.opened, response(f));
+        self.set_callback(|callbacks| &mut callbacks.opened, response(f));
     }
 }
 

@@ -100,9 +100,9 @@ pub enum Farewell {
 /// What holds for all of a connection's sessions.
 #[derive(Clone, Debug)]
 pub(crate) struct Terms {
-    pub(crate) limits: Limits,
+    pub(crate) limits: Rc<Limits>,
     /// Client: the host of its address.
-    pub(crate) remote_host: String,
+    pub(crate) remote_host: Box<str>,
 }
 
 /// What a session can see of the world: all of it comes in here.

@@ -9,6 +9,7 @@ use crate::protocols::websocket::Admission;
 use crate::transport::{ListenAddress, Listener, Peer, Place, ServerSettings, Stream};
 use crate::{AnyConnection, Error, Limits, Serve, Server, Verdict};
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
@@ -40,45 +41,46 @@ pub(crate) struct Listening<P: Serve> {
     own: Weak<Listening<P>>,
 }
 
-/// In the order of their ids; a `None` is one that has ended. Removing the first of many moves
-/// nothing.
+/// Keys in the order of their connections' ids; eight bytes each, since an idle connection pays for
+/// it. The first and the last of many are taken out without moving the others.
 #[derive(Default)]
-struct Connections {
-    entries: Vec<(u64, Option<Key>)>,
-    ended: usize,
-}
+struct Connections(VecDeque<Key>);
 
 impl Connections {
     fn len(&self) -> usize {
-        self.entries.len() - self.ended
+        self.0.len()
     }
 
-    fn place(&self, id: u64) -> Result<usize, usize> {
-        self.entries.binary_search_by_key(&id, |&(id, _)| id)
+    fn place(&self, lp: &Loop, id: u64) -> Result<usize, usize> {
+        self.0.binary_search_by_key(&id, |&key| id_of(lp, key))
     }
 
-    fn set(&mut self, id: u64, key: Key) {
-        match self.place(id) {
-            Ok(at) => self.entries[at].1 = Some(key),
-            Err(at) => self.entries.insert(at, (id, Some(key))),
+    fn set(&mut self, lp: &Loop, id: u64, key: Key) {
+        match self.place(lp, id) {
+            Ok(at) => self.0[at] = key,
+            Err(at) => self.0.insert(at, key),
         }
     }
 
-    fn end(&mut self, id: u64) {
-        let Ok(at) = self.place(id) else { return };
-        if self.entries[at].1.take().is_some() {
-            self.ended += 1;
+    fn end(&mut self, lp: &Loop, id: u64) {
+        if let Ok(at) = self.place(lp, id) {
+            self.0.remove(at);
         }
-        if self.ended > 16 && self.ended > self.entries.len() / 2 {
-            self.entries.retain(|(_, key)| key.is_some());
-            self.entries.shrink_to(2 * self.entries.len());
-            self.ended = 0;
+        if self.0.len() < self.0.capacity() / 4 {
+            self.0.shrink_to(2 * self.0.len());
         }
     }
 
-    fn get(&self, id: u64) -> Option<Key> {
-        self.entries[self.place(id).ok()?].1
+    fn get(&self, lp: &Loop, id: u64) -> Option<Key> {
+        self.0.get(self.place(lp, id).ok()?).copied()
     }
+}
+
+/// Of a connection that stands in the slab, as all of a worker's do.
+fn id_of(lp: &Loop, key: Key) -> u64 {
+    let endpoint = lp.find(key);
+    let common = endpoint.as_ref().and_then(|endpoint| endpoint.common());
+    common.and_then(|common| common.downcast_ref::<Core>()).map_or(0, |core| core.id)
 }
 
 impl<P: Serve> Listening<P> {
@@ -88,7 +90,7 @@ impl<P: Serve> Listening<P> {
         let admission = Admission { loopback_listener, ..Admission::default() };
         Rc::new_cyclic(|own: &Weak<Listening<P>>| {
             let owner: Weak<dyn Owner> = own.clone();
-            let terms = Terms { limits: Limits::default(), remote_host: String::new() };
+            let terms = Terms { limits: Limits::shared(), remote_host: Box::default() };
             let settings = Settings { terms, owner: Some(owner) };
             Listening {
                 number,
@@ -109,7 +111,7 @@ impl<P: Serve> Listening<P> {
     }
 
     pub(crate) fn set_limits(&self, limits: Limits) {
-        Rc::make_mut(&mut self.settings.borrow_mut()).terms.limits = limits;
+        Rc::make_mut(&mut self.settings.borrow_mut()).terms.limits = Rc::new(limits);
     }
 
     pub(crate) fn change_admission(&self, change: impl FnOnce(&mut Admission)) {
@@ -246,13 +248,12 @@ impl<P: Serve> Listens for Listening<P> {
         self.address.text.clone()
     }
 
-    fn connections(&self) -> Vec<(u64, Key)> {
-        let connections = self.connections.borrow();
-        connections.entries.iter().filter_map(|&(id, key)| Some((id, key?))).collect()
+    fn connections(&self) -> Vec<Key> {
+        self.connections.borrow().0.iter().copied().collect()
     }
 
-    fn connection(&self, id: u64) -> Option<Key> {
-        self.connections.borrow().get(id)
+    fn connection(&self, lp: &Loop, id: u64) -> Option<Key> {
+        self.connections.borrow().get(lp, id)
     }
 }
 
@@ -265,12 +266,12 @@ impl<P: Serve> Owner for Listening<P> {
         registry::find(self.number).map(|worker| worker.name()).unwrap_or_default()
     }
 
-    fn began(&self, id: u64, key: Key) {
-        self.connections.borrow_mut().set(id, key);
+    fn began(&self, lp: &Loop, id: u64, key: Key) {
+        self.connections.borrow_mut().set(lp, id, key);
     }
 
     fn ended(&self, lp: &Loop, id: u64) {
-        self.connections.borrow_mut().end(id);
+        self.connections.borrow_mut().end(lp, id);
         if self.crowded.get() && !self.is_full() {
             self.look_again(lp);
         }

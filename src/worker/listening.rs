@@ -3,8 +3,8 @@ use super::listener::Listening;
 use super::registry::{self, Core};
 use super::{Worker, run};
 use crate::connection::{
-    Callbacks, TcpConnection, control, error, farewell, message, plain, replace, replace_websocket,
-    request,
+    Callbacks, TcpConnection, control, error, farewell, message, plain, replace, replace_flow,
+    replace_websocket, request,
 };
 use crate::events::with_loop;
 use crate::transport::ListenAddress;
@@ -168,12 +168,16 @@ impl<P: Serve> Worker<P> {
 
     /// See `Connection::on_buffer_full`.
     pub fn on_buffer_full<O: Outcome>(&self, f: impl FnMut(TcpConnection<P>) -> O + 'static) {
-        self.set_callback(|callbacks| &mut callbacks.full, plain(f));
+        let f = plain(f);
+        let old = self.with_side(|side| replace_flow(&side.callbacks, |flow| &mut flow.full, f));
+        drop(old);
     }
 
     /// See `Connection::on_buffer_drain`.
     pub fn on_buffer_drain<O: Outcome>(&self, f: impl FnMut(TcpConnection<P>) -> O + 'static) {
-        self.set_callback(|callbacks| &mut callbacks.drain, plain(f));
+        let f = plain(f);
+        let old = self.with_side(|side| replace_flow(&side.callbacks, |flow| &mut flow.drain, f));
+        drop(old);
     }
 }
 

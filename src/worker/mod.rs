@@ -99,12 +99,13 @@ impl WorkerRef {
     pub fn connections(&self) -> Vec<AnyConnection> {
         let worker = registry::find(self.number);
         let keys = worker.map(|worker| worker.connections()).unwrap_or_default();
-        keys.into_iter().map(|(_, key)| AnyConnection::of(key)).collect()
+        keys.into_iter().map(AnyConnection::of).collect()
     }
 
     /// The one with this id.
     pub fn connection(&self, id: u64) -> Option<AnyConnection> {
-        Some(AnyConnection::of(registry::find(self.number)?.connection(id)?))
+        let worker = registry::find(self.number)?;
+        with_loop(|lp| worker.connection(lp, id)).flatten().map(AnyConnection::of)
     }
 }
 
