@@ -13,6 +13,7 @@ mod life;
 mod listening;
 mod liveness;
 mod order;
+mod origins;
 mod panics;
 mod peers;
 mod protocols;
