@@ -24,3 +24,5 @@ mod scenarios;
 mod sending;
 mod states;
 mod stopping;
+#[cfg(feature = "tls")]
+mod verifier;
