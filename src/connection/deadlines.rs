@@ -67,7 +67,7 @@ impl Core {
         let limits = settings.limits();
         let opened = lp.at_ms(self.opened.get());
         match self.stage() {
-            // Its time begins with the attempt, in the next turn.
+            // It begins in the next turn, and so does its time.
             Stage::Dialing => {}
             stage if stage.is_opening() => {
                 add(self.opening_began(lp).checked_add(limits.opening), Due::Opening);
@@ -214,12 +214,8 @@ impl<P: Protocol, R: Role> Slot<P, R> {
 
     fn opening_is_late(self: &Rc<Self>, lp: &Rc<Loop>) {
         let core = &self.core;
-        if core.stage() == Stage::Open && !R::ACCEPTED {
-            // An answer whose body never ends is still an answer.
-            let had_answer = core.recv_buffer_len() > 0;
-            if had_answer {
-                self.eof_in_session(lp);
-            }
+        if core.stage() == Stage::Open && !R::ACCEPTED && self.told_refusal(lp) {
+            return;
         }
         if core.stage().is_opening() || core.stage() == Stage::Open {
             let failure = core.opening_late();
@@ -231,6 +227,19 @@ impl<P: Protocol, R: Role> Slot<P, R> {
             let code = if R::ACCEPTED { ErrorCode::SessionFail } else { ErrorCode::ConnectFail };
             core.fail(lp, code, failure);
         }
+    }
+
+    /// A refusal whose body never ends is still an answer; half a head is none. True: it was told.
+    fn told_refusal(self: &Rc<Self>, lp: &Rc<Loop>) -> bool {
+        let asked = self.ask(lp, Farewell::Asked, |protocol, cx| {
+            protocol.on_eof(&mut [], &mut Vec::new(), cx).err()
+        });
+        let Some((Some(violation), mut pad)) = asked else { return false };
+        let refused = pad.write().refusal.is_some();
+        if refused {
+            self.violated(lp, violation, pad);
+        }
+        refused
     }
 
     fn beat(self: &Rc<Self>, lp: &Rc<Loop>) {

@@ -136,6 +136,12 @@ impl Core {
                 beat.left_at = Some(lp.now());
             }
         });
+        if let Some(rest) = &mut self.state.borrow_mut().rest {
+            rest.moved_at = lp.now_ms();
+        }
+        if self.has(flag::WATCH_INPUT) {
+            self.with_rare(|rare| rare.last_input = Some(lp.now()));
+        }
     }
 
     /// The deadline of silence has passed, and a read since has brought nothing.

@@ -248,6 +248,8 @@ impl<P: Protocol, R: Role> Connection<P, R> {
             } else {
                 core.clear(flag::BACKPRESSURE);
                 if core.take(flag::CHOKED) {
+                    core.hearing_again(lp);
+                    core.set(flag::REARM);
                     core.list_again(lp);
                 }
             }

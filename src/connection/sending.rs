@@ -77,6 +77,10 @@ impl<P: Protocol, R: Role> Slot<P, R> {
             let (mut out, settings) = self.core.take_out_with_settings(lp);
             let encoded = encode(protocol, message, &mut out, &settings);
             self.core.put_out(lp, out);
+            if self.core.has(flag::NOT_OPEN) {
+                // The program's own protocol has ended the session meanwhile.
+                return Sent::Dropped;
+            }
             encoded
         };
         drop(guard);
@@ -157,9 +161,10 @@ impl<P: Protocol, R: Role> Slot<P, R> {
             out.bytes.truncate(before);
         }
         let unsent = out.unsent();
-        self.core.state.borrow_mut().out = Some(out);
+        self.core.put_out(lp, out);
         match asked {
             None => return Sent::Dropped,
+            Some(_) if self.core.has(flag::NOT_OPEN) => return Sent::Dropped,
             Some((Err(violation), _)) => return self.unencodable(lp, violation),
             Some((Ok(()), pad)) => self.apply(lp, pad),
         }

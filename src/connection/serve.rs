@@ -324,7 +324,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         }
     }
 
-    pub(crate) fn eof_in_session(self: &Rc<Self>, lp: &Rc<Loop>) {
+    fn eof_in_session(self: &Rc<Self>, lp: &Rc<Loop>) {
         let core = &self.core;
         let rest = core.state.borrow_mut().rest.take();
         let mut rest = rest.unwrap_or_else(|| lp.pool.borrow_mut().take_empty());
@@ -372,7 +372,12 @@ impl<P: Protocol, R: Role> Slot<P, R> {
     fn receive_failed(self: &Rc<Self>, lp: &Rc<Loop>, e: io::Error) {
         let core = &self.core;
         if core.stage() != Stage::Open {
-            self.end(lp);
+            match e.kind() {
+                // A FIN without TLS's farewell: what the peer had to say has been said, and it may
+                // still read.
+                io::ErrorKind::UnexpectedEof => self.peer_ended(lp),
+                _ => self.lost_in_closing(lp, super::failure::write_failed(e)),
+            }
             return;
         }
         if core.has(flag::HELD) {

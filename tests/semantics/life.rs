@@ -214,6 +214,35 @@ fn an_idle_limit_survives_and_is_still_reset_by_bytes() {
     assert_eq!(t.count("message ."), 8);
 }
 
+#[test]
+fn the_opening_deadline_of_a_reconnect_begins_with_its_own_dial() {
+    // One deadline for each opening: a session that lived longer than it, and a handle that waited
+    // longer than it, dial as well as the first.
+    let (_worker, address, accepted) = counting();
+    let t = Transcript::new();
+    let con = tcp_client(&address, &t);
+    con.set_limits(Limits::new().opening(0.1));
+    turn_for(Duration::from_millis(150));
+    let (at, mut left) = (t.clone(), 2);
+    con.on_close(move |con| {
+        at.note("close");
+        left -= 1;
+        if left > 0 {
+            con.reconnect(0);
+            con.set_limits(Limits::new().opening(0.1));
+        }
+    });
+    con.connect();
+    turn_until(|| accepted.get() == 1 && t.has("connect ESTABLISHED"));
+    turn_for(Duration::from_millis(150));
+    con.destroy();
+    turn_until(|| t.count("close") == 1);
+    turn_until(|| t.lines().len() == 3);
+    con.destroy();
+    turn_until(|| t.count("close") == 2);
+    t.assert(&["connect ESTABLISHED", "close", "connect ESTABLISHED", "close"]);
+}
+
 /// Numbers its messages from 0 in each session.
 #[derive(Default)]
 struct Numbered(u8);

@@ -8,6 +8,8 @@ mod backpressure;
 mod bad_luck;
 mod callbacks;
 mod closing;
+mod ends;
+mod half_open;
 mod handles;
 mod life;
 mod listening;
@@ -15,6 +17,7 @@ mod liveness;
 mod order;
 mod origins;
 mod panics;
+mod pausing;
 mod peers;
 mod processes;
 mod protocols;
@@ -25,4 +28,7 @@ mod sending;
 mod states;
 mod stopping;
 #[cfg(feature = "tls")]
+mod tls_ends;
+#[cfg(feature = "tls")]
 mod verifier;
+mod violations;

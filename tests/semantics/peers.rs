@@ -29,10 +29,7 @@ pub(crate) fn small_connect(addr: SocketAddr) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     socket.set_recv_buffer_size(SMALL).expect("a small buffer");
     socket.connect(&addr.into()).expect("somebody listens");
-    let stream = TcpStream::from(socket);
-    stream.set_read_timeout(Some(PATIENCE)).expect("a deadline");
-    stream.set_write_timeout(Some(PATIENCE)).expect("a deadline");
-    stream
+    with_deadline(TcpStream::from(socket))
 }
 
 /// A client of the library's for this listener.
@@ -167,28 +164,4 @@ pub(crate) fn noted_end<P: Protocol, R: Role>(con: Connection<P, R>, transcript:
     con.on_error(move |_, code, failure| t.note(format_args!("{code:?} {:?}", failure.kind())));
     let t = transcript.clone();
     con.on_close(move |_| t.note("close"));
-}
-
-/// The payloads of the frames in a stream of frames.
-pub(crate) fn frames(mut stream: &[u8]) -> Vec<(u8, Vec<u8>)> {
-    let mut frames = Vec::new();
-    let mut take = |n: usize| {
-        let (front, rest) = stream.split_at(n);
-        stream = rest;
-        (front.to_vec(), rest.is_empty())
-    };
-    loop {
-        let (head, _) = take(2);
-        assert!(head[1] & 0x80 == 0, "a server masks nothing");
-        let length = match head[1] {
-            126 => u16::from_be_bytes(take(2).0.try_into().expect("two")) as usize,
-            127 => u64::from_be_bytes(take(8).0.try_into().expect("eight")) as usize,
-            short => short as usize,
-        };
-        let (payload, last) = take(length);
-        frames.push((head[0], payload));
-        if last {
-            return frames;
-        }
-    }
 }

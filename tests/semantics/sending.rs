@@ -66,7 +66,7 @@ fn behind_a_full_socket_it_is_buffered() {
     assert!(con.send_buffer_len() > 4);
     con.close();
     let all = all_of(peer);
-    assert_eq!(all.len(), (sends * 16 << 10) + 4);
+    assert_eq!(all.len(), sends * (16 << 10) + 4);
     assert!(all.ends_with(b"last"));
 }
 
@@ -276,8 +276,8 @@ fn a_message_that_cannot_be_encoded_is_dropped_and_told() {
     });
     con.set_websocket_type(Ws::BINARY_TYPE_BLOB);
     let (short, long) = ([0xff; 4], [0xff; 20_000]);
-    assert_eq!(con.send(&short), Sent::Dropped);
-    assert_eq!(con.send(&long), Sent::Dropped);
+    assert_eq!(con.send(short), Sent::Dropped);
+    assert_eq!(con.send(long), Sent::Dropped);
     assert_eq!(con.send("fine"), Sent::Flushed);
     turn_until(|| seen.lines().len() == 1);
     assert_eq!(read_frame(&mut peer), (0x81, b"fine".into()));
@@ -339,7 +339,7 @@ impl Protocol for Numbered {
         self.sent += 1;
         let text = String::from_utf8_lossy(message.as_bytes()).into_owned();
         self.seen.note(format_args!("encode {text}"));
-        write!(out, "{}.{} {text}\n", self.made, self.sent).map_err(Violation::from)
+        writeln!(out, "{}.{} {text}", self.made, self.sent).map_err(Violation::from)
     }
 
     fn on_connect(&mut self, _: &mut Context) {

@@ -91,7 +91,9 @@ pub(crate) fn raw_accept(listener: &TcpListener) -> TcpStream {
     with_deadline(stream)
 }
 
-fn with_deadline(stream: TcpStream) -> TcpStream {
+pub(crate) fn with_deadline(stream: TcpStream) -> TcpStream {
+    // What is written leaves then, not with an acknowledgement.
+    stream.set_nodelay(true).expect("an option");
     stream.set_read_timeout(Some(PATIENCE)).expect("a deadline");
     stream.set_write_timeout(Some(PATIENCE)).expect("a deadline");
     stream

@@ -1,5 +1,5 @@
 //! Peers that do as a test says, and callbacks that write down what came.
-use super::{Transcript, raw_accept, raw_listener};
+use super::{PATIENCE, Transcript, raw_accept, raw_listener};
 use socket2::{Domain, SockRef, Socket, Type};
 use std::io::{ErrorKind, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -20,6 +20,7 @@ impl Peer {
     /// Plays with the listener.
     pub(crate) fn listening(play: impl FnOnce(TcpListener) + Send + 'static) -> Peer {
         let (listener, addr) = raw_listener();
+        SockRef::from(&listener).set_read_timeout(Some(PATIENCE)).expect("a deadline");
         Peer { addr, thread: Some(std::thread::spawn(move || play(listener))) }
     }
 
@@ -48,8 +49,9 @@ impl Peer {
 
 impl Drop for Peer {
     fn drop(&mut self) {
-        let played = self.thread.take().map(JoinHandle::join);
-        if let (Some(Err(panic)), false) = (played, std::thread::panicking()) {
+        // A test that has failed may have left it waiting.
+        let thread = self.thread.take().filter(|_| !std::thread::panicking());
+        if let Some(Err(panic)) = thread.map(JoinHandle::join) {
             std::panic::resume_unwind(panic);
         }
     }
