@@ -2,8 +2,8 @@
 //! not are in `panics.rs`.
 use crate::support::log::{keep_log, logged, logged_with};
 use crate::support::{
-    Transcript, client_frame, raw_connect, raw_upgrade, read_frame, read_head, run_all_in_time,
-    turn_until,
+    Transcript, client_frame, own_host, raw_connect, raw_upgrade, read_frame, read_head,
+    run_all_in_time, turn_until,
 };
 use std::cell::Cell;
 use std::io::{Read, Write};
@@ -351,7 +351,7 @@ fn an_error_of_on_readable_is_logged_and_the_watching_goes_on() {
 fn an_error_of_on_worker_start_is_what_run_all_returns_and_nothing_listens_any_more() {
     keep_log();
     let seen = Transcript::new();
-    let first = Worker::<Text>::listen("text://127.0.0.1:0").expect("an address");
+    let first = Worker::<Text>::listen(&format!("text://{}:0", own_host())).expect("an address");
     let (s, addr) = (seen.clone(), Rc::new(Cell::new(None)));
     let theirs = addr.clone();
     first.on_worker_start(move |worker| {

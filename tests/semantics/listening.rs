@@ -1,8 +1,8 @@
 //! Listening: what is bound, refused, paused and taken back; addresses; what a package's limit
 //! counts.
 use crate::support::{
-    Transcript, accept_head, client_frame, raw_connect, read_bytes, read_frame, read_head,
-    turn_for, turn_until,
+    Transcript, accept_head, client_frame, own_host, raw_connect, read_bytes, read_frame,
+    read_head, turn_for, turn_until,
 };
 use std::cell::Cell;
 use std::io::{Read, Write};
@@ -46,7 +46,9 @@ impl Drop for Folder {
 
 #[test]
 fn unlisten_closes_the_listening_socket_and_leaves_connections_alone() {
-    let (worker, addr) = listening::<Text>("text");
+    let worker = Worker::<Text>::listen(&format!("text://{}:0", own_host())).expect("an address");
+    turn();
+    let addr = worker.local_addr().expect("it listens");
     worker.on_message(|con, line| con.send(line));
     let mut peer = raw_connect(addr);
     turn_until(|| worker.connections().len() == 1);

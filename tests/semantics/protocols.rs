@@ -26,9 +26,12 @@ fn peer_of<P: Serve>(worker: Worker<P>, addr: SocketAddr) -> (TcpStream, TcpConn
     (peer, *worker.connections().last().expect("it came"))
 }
 
+/// Gets the name of a method.
+type Hook = Rc<dyn Fn(&'static str)>;
+
 thread_local! {
     /// Called in each method of `Meddler`, with its name.
-    static HOOK: RefCell<Option<Rc<dyn Fn(&'static str)>>> = const { RefCell::new(None) };
+    static HOOK: RefCell<Option<Hook>> = const { RefCell::new(None) };
 }
 
 fn hook(method: &'static str) {

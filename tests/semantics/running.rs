@@ -1,7 +1,7 @@
 //! Runs: how they begin, go on and follow one another; the doors from other threads; foreign
 //! descriptors.
 use crate::support::{
-    Transcript, raw_connect, raw_listener, run_all_in_time, turn_for, turn_until,
+    Transcript, own_host, raw_connect, raw_listener, run_all_in_time, turn_for, turn_until,
 };
 use std::cell::{Cell, RefCell};
 use std::io::{Read, Write};
@@ -310,7 +310,7 @@ fn timers_and_clients_made_before_run_all_run_in_it() {
 #[test]
 fn spawn_answers_once_all_workers_listen_and_knows_them_by_name() {
     let server = workerman::spawn(|| {
-        let one = Worker::<Text>::listen("text://127.0.0.1:0")?;
+        let one = Worker::<Text>::listen(&format!("text://{}:0", own_host()))?;
         one.set_name("one");
         one.on_message(|con, line| con.send(line));
         let two = Worker::<Tcp>::listen("tcp://127.0.0.1:0")?;

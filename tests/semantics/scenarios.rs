@@ -1,4 +1,5 @@
 //! What a process of its own does, for `processes.rs`: signals, `process::exit`, threads that end.
+use crate::support::own_host;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
@@ -71,7 +72,7 @@ fn ready_for_ever() {
 
 /// Serves lines until it is stopped.
 fn serve() {
-    let worker = Worker::<Text>::listen("text://127.0.0.1:0").expect("an address");
+    let worker = Worker::<Text>::listen(&format!("text://{}:0", own_host())).expect("an address");
     worker.on_worker_start(|worker| {
         say(format!("listens {}", worker.local_addr().expect("it does")));
         Timer::delay(0, || say("ready"));

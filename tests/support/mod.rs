@@ -80,6 +80,15 @@ pub(crate) fn raw_listener() -> (TcpListener, SocketAddr) {
     (listener, addr)
 }
 
+/// A loopback address of one's own: where it matters that nobody listens any more, no other test
+/// may get the port.
+pub(crate) fn own_host() -> std::net::Ipv4Addr {
+    use std::sync::atomic::{AtomicU8, Ordering};
+    static LAST: AtomicU8 = AtomicU8::new(0);
+    let (process, last) = (std::process::id(), LAST.fetch_add(1, Ordering::Relaxed));
+    std::net::Ipv4Addr::new(127, 16 + last % 200, (process >> 8) as u8, process as u8)
+}
+
 /// A blocking socket that gives up after `PATIENCE`.
 pub(crate) fn raw_connect(addr: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(addr).expect("somebody listens");
