@@ -1,7 +1,7 @@
 //! How a run stops: in which order, by which deadline, and what no longer happens meanwhile.
 use crate::support::{
-    Transcript, client_frame, own_host, raw_accept, raw_connect, raw_handshake, raw_listener,
-    raw_upgrade, read_frame, run_all_in_time, turn_until,
+    Transcript, client_frame, nobody_listens, own_host, raw_accept, raw_connect, raw_handshake,
+    raw_listener, raw_upgrade, read_frame, run_all_in_time, turn_until,
 };
 use std::cell::Cell;
 use std::io::{Read, Write};
@@ -53,7 +53,7 @@ fn watched(worker: Worker<Websocket>, seen: &Transcript, connections: usize) {
     });
     let s = seen.clone();
     worker.on_close(move |con| {
-        let listens = TcpStream::connect(addr.get().expect("it listened")).is_ok();
+        let listens = !nobody_listens(addr.get().expect("it listened"));
         s.note(format!("close {:?}, listens: {listens}", con.close_code()));
     });
     let s = seen.clone();
