@@ -197,17 +197,17 @@ mod tests {
 
     #[test]
     fn what_php_would_send_becomes_text_and_bytes_stay_bytes() {
-        let texts: [Payload; 9] = [
+        let texts: [Payload; 8] = [
             "42".into(),
             String::from("42").into(),
             42.into(),
             42u8.into(),
             42.0.into(),
-            format_args!("{}{}", 4, 2).into(),
             Box::<str>::from("42").into(),
             std::rc::Rc::<str>::from("42").into(),
             Cow::Borrowed("42").into(),
         ];
+        assert!(Payload::from(format_args!("{}{}", 4, 2)).is_text());
         for payload in texts {
             assert!(payload.is_text());
             assert_eq!(payload.as_bytes(), b"42");
@@ -230,7 +230,9 @@ mod tests {
     fn data_compares_with_every_kind_of_bytes() {
         let data = Data::Binary(b"ab");
         assert!(data == "ab" && data == *"ab" && data == b"ab" && data == [97, 98]);
-        assert!(data == b"ab"[..] && data == &b"ab"[..] && data == String::from("ab"));
+        assert!(data == b"ab"[..] && data == "ab".as_bytes());
+        let owned = (String::from("ab"), vec![97, 98]);
+        assert!(data == owned.0 && data == owned.1);
         assert_eq!(data.as_str(), Some("ab"));
         assert_eq!(Data::Binary(&[0xff]).as_str(), None);
         assert_eq!(Data::Binary(&[0xff]).to_string(), "\u{fffd}");

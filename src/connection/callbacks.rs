@@ -100,12 +100,9 @@ pub(crate) fn replace_websocket<P: Protocol, R: Role, C>(
     std::mem::replace(place(Rc::make_mut(own)), new)
 }
 
-pub(crate) fn message<P: Protocol, R: Role, O: Outcome>(
+pub(crate) fn message<P: Protocol, R: Role, O: Outcome + 'static>(
     f: impl for<'a> FnMut(Connection<P, R>, P::Incoming<'a>) -> O + 'static,
-) -> Rc<dyn OnMessage<P, R>>
-where
-    O: 'static,
-{
+) -> Rc<dyn OnMessage<P, R>> {
     Rc::new(Message(RefCell::new(f), PhantomData::<fn() -> O>))
 }
 

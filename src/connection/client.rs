@@ -1,7 +1,8 @@
 //! What only a client has: its address, its opening, its next session.
 use super::callbacks::Callbacks;
-use super::core::{Core, Settings, Stage, flag};
+use super::core::{Core, Settings, Stage};
 use super::dial::Dialer;
+use super::flag;
 use super::slot::{ClientSide, Slot};
 use super::{Client, Connection, warn_stale};
 use crate::events::with_loop;
@@ -54,13 +55,12 @@ impl<P: Dial> Connection<P, Client> {
         let dialer = Box::new(Dialer::new(address));
         let key = with_loop(|lp| {
             let id = lp.next_id();
-            let key = lp.insert_with(|key| {
+            lp.insert_with(|key| {
                 let core = Core::new(key, id, flags, Stage::Initial, Rc::new(settings));
                 core.with_rare(|rare| rare.dialer = Some(dialer));
                 let callbacks = Rc::new(Callbacks::default());
                 Rc::new(Slot::<P, Client>::new(core, None, callbacks, Some(Box::new(side))))
-            });
-            key
+            })
         });
         match key {
             Some(key) => Ok(Connection::of(key)),

@@ -1,7 +1,8 @@
 //! How a session ends, and what comes after it: another one, or the end of the handle.
 use super::Role;
-use super::core::{Core, Stage, flag};
+use super::core::{Core, Stage};
 use super::failure::write_failed;
+use super::flag;
 use super::slot::Slot;
 use crate::events::Loop;
 use crate::protocols::Pad;
@@ -31,7 +32,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         let core = &self.core;
         core.note_program_bytes();
         let mut last = Vec::new();
-        let asked = self.ask(lp, farewell, |protocol, cx| protocol.on_closing(&mut last, cx));
+        let asked = self.ask(farewell, |protocol, cx| protocol.on_closing(&mut last, cx));
         let (waits, mut pad) = asked.unwrap_or_default();
         self.apply_quietly(lp, &pad.take());
         if !last.is_empty() {
@@ -94,7 +95,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         }
         core.note_program_bytes();
         let mut last = Vec::new();
-        let asked = self.ask(lp, Farewell::Asked, |protocol, cx| {
+        let asked = self.ask(Farewell::Asked, |protocol, cx| {
             protocol.on_violation(&violation, &mut last, cx);
         });
         if let Some(((), mut pad)) = asked {
@@ -182,7 +183,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
     /// telling.
     pub(crate) fn lost_in_closing(self: &Rc<Self>, lp: &Rc<Loop>, failure: Failure) {
         let mark = self.core.peek_rare(|rare| rare.program_bytes).unwrap_or(0);
-        if mark > self.core.bytes_written.get() {
+        if mark > self.core.taken() {
             self.core.fail(lp, ErrorCode::SendFail, failure);
         } else {
             self.end(lp);
@@ -378,7 +379,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
 impl Core {
     /// Up to here the queue holds what the program sent; behind it comes a farewell.
     fn note_program_bytes(&self) {
-        let mark = self.bytes_written.get() + self.unsent() as u64;
+        let mark = self.taken() + self.unsent() as u64;
         self.with_rare(|rare| {
             rare.program_bytes = rare.program_bytes.max(mark);
         });

@@ -1,7 +1,8 @@
 //! The deadlines of a connection. It has one alarm: what is due is worked out from when things last
 //! moved.
 use super::Role;
-use super::core::{Core, Stage, flag};
+use super::core::{Core, Stage};
+use super::flag;
 use super::heartbeat::PONG_TIMEOUT;
 use super::slot::Slot;
 use crate::events::Loop;
@@ -190,7 +191,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
             }
             Due::Protocol => {
                 core.with_rare(|rare| rare.deadline = None);
-                let asked = self.ask(lp, Farewell::Asked, |protocol, cx| protocol.on_timer(cx));
+                let asked = self.ask(Farewell::Asked, |protocol, cx| protocol.on_timer(cx));
                 match asked {
                     Some((Ok(()), pad)) => self.apply(lp, pad),
                     Some((Err(violation), pad)) => self.violated(lp, violation, pad),
@@ -231,7 +232,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
 
     /// A refusal whose body never ends is still an answer; half a head is none. True: it was told.
     fn told_refusal(self: &Rc<Self>, lp: &Rc<Loop>) -> bool {
-        let asked = self.ask(lp, Farewell::Asked, |protocol, cx| {
+        let asked = self.ask(Farewell::Asked, |protocol, cx| {
             protocol.on_eof(&mut [], &mut Vec::new(), cx).err()
         });
         let Some((Some(violation), mut pad)) = asked else { return false };
@@ -246,7 +247,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         let core = &self.core;
         let every = core.dialer().map_or(Duration::ZERO, |dialer| dialer.ping_every);
         let mut ping = Vec::new();
-        let asked = self.ask(lp, Farewell::Asked, |protocol, cx| protocol.heartbeat(&mut ping, cx));
+        let asked = self.ask(Farewell::Asked, |protocol, cx| protocol.heartbeat(&mut ping, cx));
         if !matches!(asked, Some((true, _))) {
             core.with_heartbeat(|beat| beat.next_at = None);
             return;

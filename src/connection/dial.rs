@@ -1,7 +1,8 @@
 //! A client's opening: the name, the addresses in the staggered way of RFC 8305, TLS; one deadline
 //! for all of it.
-use super::core::{Core, Stage, flag};
+use super::core::{Core, Stage};
 use super::failure::connect_failed;
+use super::flag;
 use super::heartbeat::{PING_EVERY, PONG_TIMEOUT};
 use crate::events::{Loop, ResolveError, interleave};
 use crate::protocols::websocket::Opening;

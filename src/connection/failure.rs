@@ -1,5 +1,6 @@
 //! From what went wrong to what `on_error` is told.
-use super::core::{Core, Stage, flag};
+use super::core::{Core, Stage};
+use super::flag;
 use crate::events::Loop;
 use crate::{ErrorCode, Failure, FailureKind, Phase};
 use std::io;

@@ -1,5 +1,6 @@
 //! A client's pings, and the peer's silence after one (semantics: WebSocket liveness).
-use super::core::{Core, flag};
+use super::core::Core;
+use super::flag;
 use crate::events::Loop;
 use crate::{ErrorCode, Failure, FailureKind, Phase};
 use std::time::{Duration, Instant};

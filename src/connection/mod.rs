@@ -17,15 +17,17 @@ mod core;
 mod deadlines;
 mod dial;
 mod failure;
+pub(crate) mod flag;
 mod heartbeat;
 pub(crate) mod properties;
 mod sending;
 mod serve;
 mod slot;
 mod upgrade;
+mod waiting;
 mod websocket;
 
-pub(crate) use self::core::{Core, Owner, Settings, Stage, flag};
+pub(crate) use self::core::{Core, Owner, Settings, Stage};
 pub use any::{AnyConnection, Token};
 pub(crate) use callbacks::{
     Callbacks, Shared, WebsocketCallbacks, control, error, farewell, message, plain, replace,
@@ -347,9 +349,14 @@ impl<P: Protocol, R: Role> Connection<P, R> {
         self.with_core(|_, core| core.peer_text()).unwrap_or_default()
     }
 
-    /// `ip:port`, or empty.
+    /// `ip:port`, a unix socket's path where it has one, or empty.
     pub fn local_address(&self) -> String {
-        self.local_addr().map(|addr| addr.to_string()).unwrap_or_default()
+        let path = self.with_core(|_, core| {
+            let state = core.state.borrow();
+            state.stream.as_ref().and_then(|stream| stream.local_path())
+        });
+        let addr = || self.local_addr().map(|addr| addr.to_string());
+        path.flatten().or_else(addr).unwrap_or_default()
     }
 
     /// Bytes received, over all sessions of the handle.

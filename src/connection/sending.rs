@@ -1,7 +1,8 @@
 //! `send` and its kin: encode into the out-buffer, leave with the turn.
 use super::Role;
-use super::core::{Core, Settings, Stage, WRITE_AT_ONCE, Written, flag};
+use super::core::{Core, Settings, Stage, WRITE_AT_ONCE, Written};
 use super::failure::write_failed;
+use super::flag;
 use super::slot::Slot;
 use crate::events::{Buffer, Loop};
 use crate::protocols::Pad;
@@ -154,8 +155,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
     ) -> Sent {
         let mut out = self.core.take_out(lp);
         let before = out.bytes.len();
-        let asked =
-            self.ask(lp, Farewell::Asked, |protocol, cx| encode(protocol, &mut out.bytes, cx));
+        let asked = self.ask(Farewell::Asked, |protocol, cx| encode(protocol, &mut out.bytes, cx));
         let failed = !matches!(asked, Some((Ok(()), _)));
         if failed {
             out.bytes.truncate(before);
@@ -259,7 +259,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         }
         let mut bytes = Vec::new();
         let encoded = if held && !core.has(flag::AGAIN) {
-            match self.ask(lp, Farewell::Asked, |protocol, cx| encode(protocol, &mut bytes, cx)) {
+            match self.ask(Farewell::Asked, |protocol, cx| encode(protocol, &mut bytes, cx)) {
                 Some((encoded, _)) => encoded,
                 None => return Sent::Dropped,
             }
@@ -344,7 +344,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         if P::HAS_PIECES && core.stage() == Stage::Open && !core.has(flag::SHUT_DONE) {
             let mut piece = Vec::new();
             let asked =
-                self.ask(lp, Farewell::Asked, |protocol, cx| protocol.on_writable(&mut piece, cx));
+                self.ask(Farewell::Asked, |protocol, cx| protocol.on_writable(&mut piece, cx));
             if !piece.is_empty() {
                 core.with_out(lp, |out| out.bytes.append(&mut piece));
                 return true;

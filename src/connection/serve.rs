@@ -1,6 +1,7 @@
 //! A connection's own part of a turn: read, divide, deliver, write; within its budget.
 use super::Role;
-use super::core::{Core, Stage, flag};
+use super::core::{Core, Stage};
+use super::flag;
 use super::slot::Slot;
 use crate::events::{Buffer, Loop, RECEIVE_BYTES};
 use crate::protocols::Pad;
@@ -257,11 +258,11 @@ impl<P: Protocol, R: Role> Slot<P, R> {
                     break;
                 }
             };
-            if let (Some(message), Stage::Open) = (message, self.core.stage()) {
-                if let Some(f) = &callbacks.message {
-                    let settled = lp.call(|| f.call(con, message));
-                    self.settle(lp, settled);
-                }
+            if let (Some(message), Stage::Open) = (message, self.core.stage())
+                && let Some(f) = &callbacks.message
+            {
+                let settled = lp.call(|| f.call(con, message));
+                self.settle(lp, settled);
             }
             if !cx.pad.is_empty() {
                 self.apply(lp, mem::take(cx.pad));
@@ -352,8 +353,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
     /// The message borrows both buffers, never the protocol; it is delivered where that borrow has
     /// ended.
     fn ask_eof(self: &Rc<Self>, lp: &Rc<Loop>, rest: &mut [u8], scratch: &mut Vec<u8>) {
-        let asked =
-            self.ask(lp, Farewell::Asked, |protocol, cx| protocol.on_eof(rest, scratch, cx));
+        let asked = self.ask(Farewell::Asked, |protocol, cx| protocol.on_eof(rest, scratch, cx));
         match asked {
             Some((Ok(message), pad)) => {
                 if let (Some(message), Some(f)) = (message, &self.callbacks().message) {
@@ -394,8 +394,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
                 core.fail(lp, ErrorCode::SessionFail, failure.with_io(e));
             }
             io::ErrorKind::InvalidData => {
-                let failure = Failure::new(FailureKind::Tls, Phase::Session, e.to_string());
-                core.fail(lp, ErrorCode::SessionFail, failure.with_io(e));
+                core.fail(lp, ErrorCode::SessionFail, core.tls_failure(e));
             }
             _ if core.unsent() > 0 => {
                 core.fail(lp, ErrorCode::SendFail, super::failure::write_failed(e));
@@ -404,6 +403,9 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         }
     }
 }
+
+/// How long the first package is, and its message.
+type First<M> = (usize, Option<M>);
 
 /// The first package and its message; `None`: it is not whole.
 #[inline(always)]
@@ -414,7 +416,7 @@ fn first_package<'a, P: Protocol>(
     scratch: &'a mut Vec<u8>,
     awaited: &mut Awaited,
     cx: &mut Context,
-) -> Result<Option<(usize, Option<P::Incoming<'a>>)>, Violation> {
+) -> Result<Option<First<P::Incoming<'a>>>, Violation> {
     if !awaited.wait
         && let Some(seen) = protocol.glance(buffer, cx)
     {
@@ -508,6 +510,18 @@ impl Core {
         rest.moved_at = lp.now_ms();
         self.state.borrow_mut().rest = Some(rest);
         self.set(flag::REARM);
+    }
+
+    /// What TLS says of an error inside the session.
+    fn tls_failure(&self, e: io::Error) -> Failure {
+        let state = self.state.borrow();
+        let Some(stream) = &state.stream else {
+            return Failure::new(FailureKind::Tls, Phase::Session, e.to_string()).with_io(e);
+        };
+        let tls = stream.failure(e);
+        let mut failure = Failure::new(tls.kind, Phase::Session, tls.reason);
+        failure.io = tls.io;
+        failure
     }
 
     /// Received and not yet delivered.

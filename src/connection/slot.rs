@@ -1,8 +1,9 @@
 //! A connection in its place on the loop: the protocol, the callbacks, and what happens between
 //! them.
 use super::callbacks::{Callbacks, Shared};
-use super::core::{Core, Stage, flag};
+use super::core::{Core, Stage};
 use super::dial::Step;
+use super::flag;
 use super::{Connection, Role};
 use crate::error::CallbackError;
 use crate::events::{Ending, Endpoint, Loop, Readiness, ResolveError, Settled};
@@ -60,7 +61,6 @@ impl<P: Protocol, R: Role> Slot<P, R> {
     /// there is no session.
     pub(crate) fn ask<T>(
         &self,
-        lp: &Loop,
         farewell: Farewell,
         f: impl FnOnce(&mut P, &mut Context) -> T,
     ) -> Option<(T, Pad)> {
@@ -97,7 +97,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
             if !self.core.stage().is_session() {
                 return;
             }
-            let asked = self.ask(lp, Farewell::Asked, |protocol, cx| protocol.after_event(cx));
+            let asked = self.ask(Farewell::Asked, |protocol, cx| protocol.after_event(cx));
             let Some((answer, noted)) = asked else { return };
             pad = noted;
             if let Err(violation) = answer {
@@ -155,10 +155,10 @@ impl<P: Protocol, R: Role> Slot<P, R> {
                     _ => Ok(()),
                 }
             }
-            Event::Closed { code, reason, .. } => {
+            Event::Closed { code, reason, first } => {
                 self.peer_said_farewell(lp);
                 match &theirs.farewell {
-                    Some(f) if open => lp.call(|| (f.borrow_mut())(con, *code, reason)),
+                    Some(f) if open && *first => lp.call(|| (f.borrow_mut())(con, *code, reason)),
                     _ => Ok(()),
                 }
             }
@@ -325,8 +325,8 @@ impl<P: Protocol, R: Role> Slot<P, R> {
             let old = self.protocol.replace(Some(next));
             drop(old);
         }
-        self.tell_wants(lp);
-        if let Some(((), notes)) = self.ask(lp, Farewell::Asked, |p, cx| p.on_connect(cx)) {
+        self.tell_wants();
+        if let Some(((), notes)) = self.ask(Farewell::Asked, |p, cx| p.on_connect(cx)) {
             self.apply(lp, notes);
         }
         if !core.has(flag::HELD) {
@@ -347,11 +347,11 @@ impl<P: Protocol, R: Role> Slot<P, R> {
     }
 
     /// Which control frames the program has callbacks for: others need not be told.
-    pub(crate) fn tell_wants(&self, lp: &Loop) {
+    pub(crate) fn tell_wants(&self) {
         let callbacks = self.callbacks();
         if let Some(theirs) = &callbacks.websocket {
             let (pings, pongs) = (theirs.ping.is_some(), theirs.pong.is_some());
-            self.ask(lp, Farewell::Asked, |protocol, _| protocol.wants(pings, pongs));
+            self.ask(Farewell::Asked, |protocol, _| protocol.wants(pings, pongs));
         }
     }
 

@@ -1,6 +1,7 @@
 //! Another protocol takes a live connection over.
 use super::callbacks::Callbacks;
-use super::core::{Core, Rare, Stage, flag};
+use super::core::{Core, Rare, Stage};
+use super::flag;
 use super::slot::Slot;
 use super::{Connection, Role};
 use crate::events::{Key, Loop};
@@ -50,7 +51,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         }
         let stale = lp.remove(old.key);
         drop(stale);
-        if let Some(((), notes)) = new.ask(lp, Farewell::Asked, |q, cx| q.on_connect(cx)) {
+        if let Some(((), notes)) = new.ask(Farewell::Asked, |q, cx| q.on_connect(cx)) {
             new.apply(lp, notes);
         }
         new.core.watch_idle();

@@ -2,7 +2,7 @@
 use super::callbacks::{
     WebsocketCallbacks, control, farewell, replace_websocket, request, response,
 };
-use super::core::flag;
+use super::flag;
 use super::{Client, Connection, Role, Server};
 use crate::{
     Error, Farewell, Interval, Outcome, Protocol, Request, Response, Sent, Websocket,
@@ -18,10 +18,10 @@ impl<P: Protocol, R: Role> Connection<P, R> {
         place: impl FnOnce(&mut WebsocketCallbacks<P, R>) -> &mut Option<C>,
         new: C,
     ) {
-        let old = self.with_slot(|lp, slot| {
+        let old = self.with_slot(|_, slot| {
             slot.core.set(flag::RELOAD);
             let old = replace_websocket(&slot.callbacks, place, Some(new));
-            slot.tell_wants(lp);
+            slot.tell_wants();
             old
         });
         drop(old);
@@ -32,11 +32,9 @@ impl<P: WebsocketSession, R: Role> Connection<P, R> {
     /// What `send` makes of every message, in this session and later ones; until it is called, each
     /// message's own kind decides. (Manual: websocketType.)
     pub fn set_websocket_type(&self, kind: WebsocketType) {
-        self.with_slot(|lp, slot| {
+        self.with_slot(|_, slot| {
             slot.core.with_dialer(|dialer| dialer.opening.set_kind(Some(kind)));
-            slot.ask(lp, Farewell::Asked, |protocol, _| {
-                protocol.session_mut().set_kind(Some(kind))
-            });
+            slot.ask(Farewell::Asked, |protocol, _| protocol.session_mut().set_kind(Some(kind)));
             if let Some(client) = &slot.client
                 && let Ok(mut next) = client.next.try_borrow_mut()
                 && let Some(next) = next.as_mut()
@@ -48,8 +46,8 @@ impl<P: WebsocketSession, R: Role> Connection<P, R> {
 
     /// What [`set_websocket_type`](Self::set_websocket_type) set.
     pub fn websocket_type(&self) -> Option<WebsocketType> {
-        self.with_slot(|lp, slot| {
-            let of_session = slot.ask(lp, Farewell::Asked, |p, _| p.session().kind());
+        self.with_slot(|_, slot| {
+            let of_session = slot.ask(Farewell::Asked, |p, _| p.session().kind());
             let of_opening = || slot.core.dialer().and_then(|dialer| dialer.opening.kind());
             of_session.and_then(|(kind, _)| kind).or_else(of_opening)
         })
@@ -60,8 +58,8 @@ impl<P: WebsocketSession, R: Role> Connection<P, R> {
     /// closing deadline has passed. Codes: 1000 to 1014 as RFC 6455 §7.4 allows, or 3000 to 4999;
     /// the reason has at most 123 bytes. Otherwise a log line says so, and 1000 is sent.
     pub fn close_websocket(&self, code: u16, reason: &str) {
-        let wrong = self.with_slot(|lp, slot| {
-            slot.ask(lp, Farewell::Asked, |p, _| p.session_mut().set_close(code, reason).err())
+        let wrong = self.with_slot(|_, slot| {
+            slot.ask(Farewell::Asked, |p, _| p.session_mut().set_close(code, reason).err())
         });
         if let Some(Some((Some(wrong), _))) = wrong {
             log::error!("{self:?}: close_websocket: {wrong}");
@@ -72,11 +70,11 @@ impl<P: WebsocketSession, R: Role> Connection<P, R> {
     /// In `on_close`: the peer's code, 1005 for a close frame without one, 1006 for none. `None`
     /// while the session is on, and where there was none.
     pub fn close_code(&self) -> Option<u16> {
-        self.with_slot(|lp, slot| {
+        self.with_slot(|_, slot| {
             // In `on_close` a reconnect that was asked for is another stage already; the value of
             // the session that ended is there until that returns.
             let ended = slot.core.stage() != super::Stage::Open;
-            let asked = slot.ask(lp, Farewell::Asked, |p, _| p.session().close_code());
+            let asked = slot.ask(Farewell::Asked, |p, _| p.session().close_code());
             match asked {
                 Some((Some(code), _)) => Some(code),
                 Some((None, _)) if ended => Some(1006),
@@ -232,8 +230,8 @@ impl Connection<Websocket, Server> {
             .into_iter()
             .map(|(name, value)| (name.as_ref().to_owned(), value.as_ref().to_owned()))
             .collect();
-        let asked = self.with_slot(|lp, slot| {
-            slot.ask(lp, Farewell::Asked, |protocol, _| protocol.set_headers(headers))
+        let asked = self.with_slot(|_, slot| {
+            slot.ask(Farewell::Asked, |protocol, _| protocol.set_headers(headers))
         });
         asked.flatten().map_or(Ok(()), |(set, _)| set)
     }
@@ -241,8 +239,8 @@ impl Connection<Websocket, Server> {
     /// Inside `on_websocket_connect`: this answer instead of the 101. One that cannot be sent
     /// becomes a 403, and a log line.
     pub fn refuse(&self, response: Response) {
-        let asked = self.with_slot(|lp, slot| {
-            slot.ask(lp, Farewell::Asked, |protocol, _| protocol.refuse(response))
+        let asked = self.with_slot(|_, slot| {
+            slot.ask(Farewell::Asked, |protocol, _| protocol.refuse(response))
         });
         if let Some(Some((Err(e), _))) = asked {
             log::error!("{self:?}: refuse: {e}");

@@ -106,14 +106,9 @@ impl fmt::Debug for LoopHandle {
 }
 
 /// The loop's side of its door.
+#[derive(Default)]
 pub(crate) struct Inbox {
     shared: std::cell::RefCell<Arc<Shared>>,
-}
-
-impl Default for Inbox {
-    fn default() -> Self {
-        Inbox { shared: Default::default() }
-    }
 }
 
 impl Inbox {

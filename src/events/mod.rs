@@ -6,7 +6,7 @@
 //!    then work. Callbacks are `Rc<RefCell<dyn FnMut>>`, cloned out of their slot before the call.
 //! 2. **Callbacks never nest.** What a call causes (`close` → `on_close`, a full buffer) is noted
 //!    as flags on its connection, which then stands in `queued`; it is delivered when the running
-//!    callback has returned, before anything else. [`Loop::call`] runs all user code and asserts
+//!    callback has returned, before anything else. `Loop::call` runs all user code and asserts
 //!    this.
 //! 3. **Take under the borrow, drop outside it.** A replaced closure, a freed slot, a deleted timer
 //!    may own values whose `Drop` calls the library again.
@@ -65,6 +65,9 @@ pub(crate) type Callback<F> = Rc<RefCell<F>>;
 pub(crate) const RECEIVE_BYTES: usize = 64 << 10;
 /// Events that may follow from one another in a turn; the rest comes first in the next.
 const DELIVERIES_A_TURN: u32 = 1024;
+
+/// What begins the stop of a run.
+pub(crate) type BeginStop = fn(&Rc<Loop>);
 
 /// How everything is asked to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -178,7 +181,7 @@ pub(crate) struct Loop {
     inbox: Inbox,
     date: Cell<Option<(u32, SystemTime)>>,
     stop_asked: Cell<bool>,
-    begin_stop: Cell<Option<fn(&Rc<Loop>)>>,
+    begin_stop: Cell<Option<BeginStop>>,
     stopping: Cell<bool>,
 }
 
@@ -505,7 +508,7 @@ impl Loop {
     }
 
     /// What begins the stop: whoever runs the loop says so.
-    pub(crate) fn on_stop(&self, begin: Option<fn(&Rc<Loop>)>) {
+    pub(crate) fn on_stop(&self, begin: Option<BeginStop>) {
         self.begin_stop.set(begin);
         if self.stop_asked.get() {
             self.set_flag(flag::QUEUED, true);

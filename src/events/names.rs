@@ -17,6 +17,13 @@ impl Loop {
         resolver.resolve(host, port, key.to_u64(), self.now())
     }
 
+    /// Whoever waited for a name has ended.
+    pub(crate) fn abandon_name(&self, key: Key) {
+        if let Some(resolver) = &mut *self.resolver.borrow_mut() {
+            resolver.abandon(key.to_u64());
+        }
+    }
+
     /// A connect failed: the next one asks for the name anew.
     pub(crate) fn forget_name(&self, host: &str) {
         if let Some(resolver) = &mut *self.resolver.borrow_mut() {

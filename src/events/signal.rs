@@ -22,10 +22,12 @@ pub(crate) enum StopSignal {
     Graceful,
 }
 
+type OnSignal = Callback<dyn FnMut(i32) -> Settled>;
+
 #[derive(Default)]
 pub(crate) struct Signals {
     source: RefCell<Option<Source>>,
-    handlers: RefCell<Vec<(i32, Callback<dyn FnMut(i32) -> Settled>)>>,
+    handlers: RefCell<Vec<(i32, OnSignal)>>,
     /// The library's own meanings are in force: a loop on the main thread runs.
     installed: Cell<bool>,
     asked: Cell<Option<StopSignal>>,
@@ -150,8 +152,7 @@ pub fn on_signal<O: Outcome>(
     if signal_hook::consts::FORBIDDEN.contains(&signal) {
         return Err(Error::io(doing(), io::Error::other("the system lets nobody catch it")));
     }
-    let call: Callback<dyn FnMut(i32) -> Settled> =
-        Rc::new(RefCell::new(move |signal| Settle::settle(f(signal))));
+    let call: OnSignal = Rc::new(RefCell::new(move |signal| Settle::settle(f(signal))));
     let watched = with_loop(|lp| {
         lp.signals().watch(lp, signal)?;
         lp.signals().handlers.borrow_mut().push((signal, call));

@@ -48,6 +48,7 @@ impl<T: ?Sized> GenerationalSlab<T> {
         GenerationalSlab { places: Slab::new(), generations: Generations::default(), retired: 0 }
     }
 
+    #[cfg(test)]
     pub(crate) fn insert(&mut self, value: Rc<T>) -> Key {
         self.insert_with(|_| value)
     }
@@ -98,10 +99,12 @@ impl<T: ?Sized> GenerationalSlab<T> {
         })
     }
 
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.places.len() - self.retired
     }
 
+    #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -199,10 +199,12 @@ impl<T> Wheel<T> {
     }
 
     /// Armed ones, fired ones and those that never fire.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.entries.len() - self.retired
     }
 
+    #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
     }

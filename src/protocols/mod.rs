@@ -22,6 +22,8 @@ pub use frame::Frame;
 pub use http::{Request, Response};
 pub use tcp::Tcp;
 pub use text::Text;
+#[doc(hidden)]
+pub use websocket::Admission;
 pub use websocket::{Websocket, WebsocketSession, WebsocketType, Ws};
 
 /// How the bytes at the front of the buffer divide: PHP's `0` and `n`; its `-1` is

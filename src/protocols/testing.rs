@@ -37,11 +37,11 @@ pub(crate) fn with_context<T>(limits: &Limits, f: impl FnOnce(&mut Context) -> T
 }
 
 /// A protocol whose messages are plain ones.
-pub(crate) trait Plain:
+pub(crate) trait Flat:
     for<'a> Protocol<Incoming<'a> = Data<'a>, Outgoing<'a> = Payload<'a>>
 {
 }
-impl<P> Plain for P where P: for<'a> Protocol<Incoming<'a> = Data<'a>, Outgoing<'a> = Payload<'a>> {}
+impl<P> Flat for P where for<'a> P: Protocol<Incoming<'a> = Data<'a>, Outgoing<'a> = Payload<'a>> {}
 
 /// One line of the transcript.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,7 +93,7 @@ pub(crate) struct Line<P> {
     awaited: usize,
 }
 
-impl<P: Plain> Line<P> {
+impl<P: Flat> Line<P> {
     pub(crate) fn new(protocol: P) -> Self {
         Line {
             protocol,
@@ -308,7 +308,7 @@ impl<P> fmt::Debug for Line<P> {
 /// waiting for a package; all must see and answer the same. Hands the last line back.
 ///
 /// Only for protocols whose messages do not depend on the cuts: not for raw TCP.
-pub(crate) fn each_way<P: Plain>(stream: &[u8], fresh: impl Fn() -> Line<P>) -> Line<P> {
+pub(crate) fn each_way<P: Flat>(stream: &[u8], fresh: impl Fn() -> Line<P>) -> Line<P> {
     let mut first: Option<Line<P>> = None;
     for cut in [stream.len().max(1), 1, 2, 3, 7, 64, 1000] {
         for decodes_at_once in [false, true] {
@@ -330,7 +330,7 @@ pub(crate) fn each_way<P: Plain>(stream: &[u8], fresh: impl Fn() -> Line<P>) -> 
 }
 
 /// Carries bytes to and fro until both ends are silent.
-pub(crate) fn talk<A: Plain, B: Plain>(a: &mut Line<A>, b: &mut Line<B>, cut: usize) {
+pub(crate) fn talk<A: Flat, B: Flat>(a: &mut Line<A>, b: &mut Line<B>, cut: usize) {
     while !a.out.is_empty() || !b.out.is_empty() {
         for piece in std::mem::take(&mut a.out).chunks(cut) {
             b.feed(piece);

@@ -6,7 +6,7 @@ use mio::{Interest, Registry, Token};
 use rustix::io::Errno;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
 /// A listening socket.
 #[derive(Debug)]
@@ -15,7 +15,7 @@ pub(crate) enum Listener {
     Unix {
         socket: UnixListener,
         /// With who bound it; a process that was handed the socket has none.
-        file: Option<unix::SocketFile>,
+        _file: unix::SocketFile,
     },
 }
 
@@ -39,19 +39,8 @@ impl Listener {
                 tcp::listen(*address, backlog, reuse_port, only_v6).map(Listener::Tcp)
             }
             Place::Unix(path) => unix::listen(path, backlog)
-                .map(|(socket, file)| Listener::Unix { socket, file: Some(file) }),
+                .map(|(socket, file)| Listener::Unix { socket, _file: file }),
         }
-    }
-
-    /// A socket that another process bound.
-    pub(crate) fn handed(socket: OwnedFd) -> io::Result<Self> {
-        let socket = socket2::Socket::from(socket);
-        socket.set_nonblocking(true)?;
-        if socket.local_addr()?.is_unix() {
-            let socket = UnixListener::from_std(socket.into());
-            return Ok(Listener::Unix { socket, file: None });
-        }
-        Ok(Listener::Tcp(TcpListener::from_std(socket.into())))
     }
 
     /// The next connection; its options are set.
@@ -129,34 +118,6 @@ impl Source for Listener {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::transport::testing::{Folder, Watch, loopback};
-
-    #[test]
-    fn a_socket_that_another_process_bound_is_served_as_it_is() {
-        let folder = Folder::new("handed");
-        let places = [Place::Ip(loopback()), Place::Unix(folder.path("a.sock"))];
-        for place in places {
-            let bound = Listener::bind(&place, 16, false, None).expect("bind");
-            let copy = bound.as_fd().try_clone_to_owned().expect("dup");
-            let mut handed = Listener::handed(copy).expect("handed");
-            let client = match &place {
-                Place::Ip(_) => {
-                    Stream::tcp(tcp::dial(bound.local_addr().expect("port"), None).expect("dial"))
-                }
-                Place::Unix(path) => Stream::unix(unix::dial(path).expect("dial")),
-            };
-            Watch::on(&mut handed, Interest::READABLE).wait();
-            let (_, peer) = handed.accept().expect("accept");
-            match peer {
-                Peer::Ip(address) => assert_eq!(Some(address), client.local_addr()),
-                Peer::Unix => assert_eq!(client.local_path(), None),
-            }
-            drop(handed);
-            if let Place::Unix(path) = &place {
-                assert!(path.exists(), "the file is its binder's");
-            }
-        }
-    }
 
     #[test]
     fn errors_of_accept_are_told_apart() {

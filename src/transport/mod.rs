@@ -148,15 +148,6 @@ impl Stream {
         }
     }
 
-    /// TLS has bytes of its own to send (also after a read: tickets, alerts, key updates), or
-    /// some that [`write`](Stream::write) took: the caller waits for writable and then flushes.
-    pub(crate) fn wants_write(&self) -> bool {
-        match self {
-            Stream::Plain { .. } => false,
-            Stream::Tls(tls) => tls.wants_write(),
-        }
-    }
-
     /// Bytes that [`write`](Stream::write) took and that may not all be the kernel's yet: at most
     /// 64 KiB.
     pub(crate) fn unflushed(&self) -> usize {
@@ -172,15 +163,6 @@ impl Stream {
         match self {
             Stream::Plain { socket, .. } => socket.shutdown_write().map(|()| true),
             Stream::Tls(tls) => tls.shutdown_write(),
-        }
-    }
-
-    /// Reads past TLS and throws away, for the end of a connection: a socket closed over unread
-    /// input sends a reset, which can take our last answer with it. `Ok(0)` is the peer's FIN.
-    pub(crate) fn read_raw_discard(&mut self, scratch: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Stream::Plain { socket, .. } => socket.read(scratch),
-            Stream::Tls(tls) => tls.socket_mut().read(scratch),
         }
     }
 
@@ -212,35 +194,11 @@ impl Stream {
         }
     }
 
-    /// The error that the socket keeps, taken from it.
-    pub(crate) fn take_error(&self) -> io::Result<Option<io::Error>> {
-        match self.socket() {
-            Socket::Tcp(tcp) => tcp.take_error(),
-            Socket::Unix(unix) => unix.take_error(),
-        }
-    }
-
-    /// `None` for a unix socket and for a peer that is gone.
-    pub(crate) fn peer_addr(&self) -> Option<SocketAddr> {
-        match self.socket() {
-            Socket::Tcp(tcp) => tcp.peer_addr().ok(),
-            Socket::Unix(_) => None,
-        }
-    }
-
     /// `None` for a unix socket.
     pub(crate) fn local_addr(&self) -> Option<SocketAddr> {
         match self.socket() {
             Socket::Tcp(tcp) => tcp.local_addr().ok(),
             Socket::Unix(_) => None,
-        }
-    }
-
-    /// The file that the peer of a unix socket is bound to, if it is.
-    pub(crate) fn peer_path(&self) -> Option<String> {
-        match self.socket() {
-            Socket::Tcp(_) => None,
-            Socket::Unix(unix) => unix::path_text(unix.peer_addr()),
         }
     }
 

@@ -1,11 +1,15 @@
 //! What the tests of sockets share: waiting with a bound, folders that vanish, two ends of a
 //! connection.
-use super::{Stream, tcp};
+#![cfg_attr(
+    not(any(feature = "tls", feature = "tls-aws-lc")),
+    allow(dead_code, reason = "most of it serves the tests of TLS")
+)]
+use super::{Socket, Stream, tcp, unix};
 use mio::event::Source;
 use mio::{Events, Interest, Poll, Token};
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use std::{env, fs, process};
@@ -127,5 +131,38 @@ pub(crate) fn write_all(stream: &mut Stream, mut bytes: &[u8]) {
     }
     while !stream.flush_transport().expect("flush") {
         writable(stream);
+    }
+}
+
+/// What only tests ask.
+impl Stream {
+    pub(crate) fn wants_write(&self) -> bool {
+        match self {
+            Stream::Plain { .. } => false,
+            Stream::Tls(tls) => tls.wants_write(),
+        }
+    }
+
+    /// `None` for a unix socket and for a peer that is gone.
+    pub(crate) fn peer_addr(&self) -> Option<SocketAddr> {
+        match self.socket() {
+            Socket::Tcp(tcp) => tcp.peer_addr().ok(),
+            Socket::Unix(_) => None,
+        }
+    }
+
+    /// The file that the peer of a unix socket is bound to, if it is.
+    pub(crate) fn peer_path(&self) -> Option<String> {
+        match self.socket() {
+            Socket::Tcp(_) => None,
+            Socket::Unix(unix) => unix::path_text(unix.peer_addr()),
+        }
+    }
+
+    pub(crate) fn take_error(&self) -> io::Result<Option<io::Error>> {
+        match self.socket() {
+            Socket::Tcp(tcp) => tcp.take_error(),
+            Socket::Unix(unix) => unix.take_error(),
+        }
     }
 }

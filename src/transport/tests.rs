@@ -70,14 +70,3 @@ fn a_reset_is_a_failure_of_the_socket() {
     let error = read_some(&mut near, &mut [0; 8]).expect_err("reset");
     assert_eq!(near.failure(error).kind, crate::FailureKind::Reset);
 }
-
-#[test]
-fn what_is_discarded_is_read_past_everything() {
-    let (mut near, mut far) = tcp_pair();
-    write_all(&mut near, b"unwanted");
-    near.shutdown_write().expect("shutdown");
-    readable(&mut far);
-    assert_eq!(far.read_raw_discard(&mut [0; 64]).expect("read"), 8);
-    readable(&mut far);
-    assert_eq!(far.read_raw_discard(&mut [0; 64]).expect("the peer's end"), 0);
-}

@@ -96,6 +96,7 @@ impl SocketFile {
         Ok(SocketFile { path, device: seen.dev(), inode: seen.ino() })
     }
 
+    #[cfg(test)]
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }

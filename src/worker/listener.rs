@@ -305,7 +305,12 @@ impl<P: Serve> Endpoint for Bound<P> {
                 Err(e) if Listener::is_lost_newcomer(&e) => {}
                 Err(e) => {
                     let address = &self.side.address.text;
-                    log::error!("{address}: accepting pauses for {WAIT_FOR_DESCRIPTORS:?}: {e}");
+                    let remedy = match Listener::is_out_of_descriptors(&e) {
+                        true => "; raise the limit (ulimit -n), or set Limits::connections",
+                        false => "",
+                    };
+                    let pause = WAIT_FOR_DESCRIPTORS;
+                    log::error!("{address}: accepting pauses for {pause:?}: {e}{remedy}");
                     let at = lp.now() + WAIT_FOR_DESCRIPTORS;
                     lp.set_alarm(&self.alarm, self.key, Some(at));
                     return;

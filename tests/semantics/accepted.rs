@@ -194,7 +194,7 @@ fn connections_holds_one_from_before_on_connect_until_on_close_has_returned() {
     // `worker.connections()` holds a connection from before its `on_connect` until its `on_close`
     // has returned, in the order of ids; `connection(id)` finds it.
     let (worker, addr) = start::<Text>();
-    let seen: Rc<RefCell<Vec<(&str, Vec<u64>)>>> = Rc::default();
+    let seen = Rc::new(RefCell::new(Vec::<(&str, Vec<u64>)>::new()));
     let ids = move || worker.connections().iter().map(Connection::id).collect::<Vec<u64>>();
     let note = {
         let seen = seen.clone();

@@ -1,4 +1,5 @@
-//! Reconnect, and what it keeps; `handles.rs` has the ends of handles, upgrades and pipes.
+//! Reconnect, and what it keeps; `cancelling.rs` takes it back, `handles.rs` has the ends of
+//! handles, upgrades and pipes.
 use crate::support::peers::{
     Peer, black_hole, error_line, read_to_end, refusing, start, tcp_client, watch, ws_client,
 };
@@ -12,7 +13,7 @@ use workerman::prelude::*;
 use workerman::{Context, Dial, Input, Limits, Violation};
 
 /// A server of lines that counts who came.
-fn counting() -> (Worker<Text>, String, Rc<Cell<usize>>) {
+pub(super) fn counting() -> (Worker<Text>, String, Rc<Cell<usize>>) {
     let (worker, addr) = start::<Text>();
     let accepted = Rc::new(Cell::new(0));
     let count = accepted.clone();
@@ -21,7 +22,7 @@ fn counting() -> (Worker<Text>, String, Rc<Cell<usize>>) {
 }
 
 /// A client whose `on_close` calls `f` the first time.
-fn closing_once(
+pub(super) fn closing_once(
     address: &str,
     t: &Transcript,
     mut f: impl FnMut(AsyncTcpConnection) + 'static,
@@ -377,157 +378,6 @@ fn what_is_sent_between_two_reconnects_stays_for_the_session_to_come() {
     turn_until(|| t.count("connect") == 2);
     con.close();
     turn_until(|| t.count("close CLOSED") == 2);
-}
-
-#[test]
-fn cancel_reconnect_leaves_the_handle_initial() {
-    // `cancel_reconnect()` of a pending one, also within `on_close`, leaves the handle Initial, as
-    // `new` does: `connect()` dials.
-    type Case = (&'static str, fn(AsyncTcpConnection));
-    let cases: [Case; 3] = [
-        ("reconnect later", |con| con.reconnect(0.03)),
-        ("reconnect now", |con| con.reconnect(0)),
-        ("twice", |con| {
-            con.reconnect(0);
-            con.reconnect(0.02);
-        }),
-    ];
-    for (what, ask) in cases {
-        let (_worker, address, accepted) = counting();
-        // Within on_close.
-        let t = Transcript::new();
-        let inside = closing_once(&address, &t, move |con| {
-            ask(con);
-            con.cancel_reconnect();
-        });
-        inside.connect();
-        // Outside, before any session.
-        let u = Transcript::new();
-        let outside = tcp_client(&address, &u);
-        ask(outside);
-        outside.cancel_reconnect();
-        turn_until(|| t.has("INITIAL"));
-        turn_for(Duration::from_millis(50));
-        assert_eq!(accepted.get(), 1, "{what}");
-        assert_eq!((inside.status(), outside.status()), (Status::Initial, Status::Initial));
-        t.assert(&["connect", "close CLOSED", "INITIAL"]);
-        u.assert(&[]);
-        inside.connect();
-        outside.connect();
-        turn_until(|| accepted.get() == 3);
-        turn_until(|| t.count("connect") == 2 && u.has("connect ESTABLISHED"));
-    }
-}
-
-#[test]
-fn a_cancelled_handle_is_ended_by_close_without_an_event() {
-    // A cancelled one keeps the handle; `close()` ends it: nothing is delivered.
-    let (_worker, address, _) = counting();
-    let t = Transcript::new();
-    let con = closing_once(&address, &t, |con| {
-        con.reconnect(5);
-        con.cancel_reconnect();
-    });
-    con.connect();
-    turn_until(|| t.has("INITIAL"));
-    con.close();
-    assert_eq!((con.status(), con.id()), (Status::Closed, 0));
-    t.assert(&["connect", "close CLOSED", "INITIAL"]);
-}
-
-#[test]
-fn cancel_of_the_reconnect_of_an_open_connection_leaves_it_initial_once_it_has_closed() {
-    // `reconnect` on an open connection, cancelled while it closes or in its `on_close`: the
-    // session ends, the handle stays Initial.
-    for inside in [false, true] {
-        let (_worker, address, accepted) = counting();
-        let t = Transcript::new();
-        let con = tcp_client(&address, &t);
-        let at = t.clone();
-        con.on_close(move |con| {
-            at.note("close");
-            if inside {
-                con.cancel_reconnect();
-            }
-        });
-        con.connect();
-        turn_until(|| t.has("connect ESTABLISHED") && accepted.get() == 1);
-        con.reconnect(0);
-        if !inside {
-            assert_eq!(con.status(), Status::Closing);
-            con.cancel_reconnect();
-        }
-        turn_until(|| t.has("close"));
-        turn_for(Duration::from_millis(30));
-        assert_eq!((con.status(), accepted.get()), (Status::Initial, 1));
-        con.connect();
-        turn_until(|| accepted.get() == 2);
-    }
-}
-
-#[test]
-fn cancel_reconnect_with_none_pending_does_nothing() {
-    // With none pending it does nothing: Initial, Connecting by `connect`, Established, Closing.
-    let (_worker, address, accepted) = counting();
-    let t = Transcript::new();
-    let con = tcp_client(&address, &t);
-    con.cancel_reconnect();
-    assert_eq!(con.status(), Status::Initial);
-    con.connect();
-    con.cancel_reconnect();
-    assert_eq!(con.status(), Status::Connecting);
-    turn_until(|| t.has("connect ESTABLISHED") && accepted.get() == 1);
-    con.cancel_reconnect();
-    assert_eq!(con.status(), Status::Established);
-    con.close();
-    con.cancel_reconnect();
-    turn_until(|| t.has("close CLOSED"));
-    con.cancel_reconnect();
-    assert_eq!((con.status(), con.id()), (Status::Closed, 0), "it kept no handle");
-}
-
-#[test]
-fn close_and_destroy_cancel_a_reconnect_wherever_it_was_asked_for() {
-    // `close()` then cancels the reconnect: on an open connection, in `on_close`, in `on_error`.
-    for destroy in [false, true] {
-        let end = move |con: AsyncTcpConnection| {
-            if destroy { con.destroy() } else { con.close() }
-        };
-        let (_worker, address, accepted) = counting();
-        let t = Transcript::new();
-        let open = tcp_client(&address, &t);
-        open.connect();
-        turn_until(|| t.has("connect ESTABLISHED"));
-        open.reconnect(0);
-        end(open);
-        turn_until(|| t.has("close CLOSED"));
-        for delay in [0.0, 0.01] {
-            let t = Transcript::new();
-            let con = closing_once(&address, &t, move |con| {
-                con.reconnect(delay);
-                end(con);
-            });
-            con.connect();
-            turn_until(|| t.has("CLOSED"));
-            turn_for(Duration::from_millis(30));
-            t.assert(&["connect", "close CLOSED", "CLOSED"]);
-            assert_eq!(con.id(), 0);
-        }
-        assert_eq!(accepted.get(), 3);
-        let (_held, addr) = refusing();
-        let t = Transcript::new();
-        let con = tcp_client(&format!("tcp://{addr}"), &t);
-        let at = t.clone();
-        con.on_error(move |con, _, _| {
-            at.note("error");
-            con.reconnect(0.01);
-            end(con);
-        });
-        con.connect();
-        turn_until(|| con.status() == Status::Closed);
-        turn_for(Duration::from_millis(30));
-        assert_eq!((t.count("error"), con.id()), (1, 0));
-    }
 }
 
 #[test]

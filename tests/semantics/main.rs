@@ -7,6 +7,7 @@ mod answers;
 mod backpressure;
 mod bad_luck;
 mod callbacks;
+mod cancelling;
 mod closing;
 mod ends;
 mod half_open;

@@ -170,9 +170,15 @@ fn a_reset_with_bytes_unsent_is_an_error_first() {
 #[test]
 fn a_reset_with_nothing_unsent_is_a_close_alone() {
     // A TCP reset with nothing unsent: `on_close` alone, as in PHP.
-    let peer = Peer::with_one(reset);
+    let (go, told) = mpsc::channel::<()>();
+    let peer = Peer::with_one(move |stream| {
+        told.recv().expect("the word");
+        reset(stream);
+    });
     let t = Transcript::new();
     tcp_client(&peer.tcp(), &t).connect();
+    turn_until(|| t.has("connect ESTABLISHED"));
+    go.send(()).expect("the peer waits");
     turn_until(|| t.has("close CLOSED"));
     t.assert(&["connect ESTABLISHED", "close CLOSED"]);
 }
@@ -477,7 +483,7 @@ fn connect_inside_the_error_of_a_failed_opening_has_no_close() {
 fn once_on_connect_was_delivered_on_close_always_comes() {
     // Once `on_connect` was delivered, `on_close` always comes: also where the `on_error` of a
     // refused handshake or of a broken session reconnects, and the reconnect takes place.
-    for handshake in [false, true] {
+    for (handshake, connects) in [(false, false), (false, true), (true, false), (true, true)] {
         let peer = Peer::listening(move |listener| {
             let mut stream = raw_accept(&listener);
             if handshake {
@@ -495,7 +501,7 @@ fn once_on_connect_was_delivered_on_close_always_comes() {
         let at = t.clone();
         con.on_error(move |con, _, _| {
             at.note(format!("error {}", con.status()));
-            con.reconnect(0);
+            if connects { con.connect() } else { con.reconnect(0) }
         });
         con.connect();
         turn_until(|| t.count("close CLOSED") == 2);

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::{env, fs, process};
 use workerman::prelude::*;
-use workerman::{Connection, Role, Serve};
+use workerman::{Connection, Limits, Role, Serve};
 
 /// Files that vanish with the test.
 struct Certificates {
@@ -259,4 +259,37 @@ fn copying(from: &TcpStream, to: &TcpStream) {
     let mut from = from.try_clone().expect("a half");
     let mut to = to.try_clone().expect("a half");
     thread::spawn(move || io::copy(&mut from, &mut to));
+}
+
+#[test]
+fn what_tls_holds_back_is_counted_and_its_loss_is_told() {
+    // send_buffer_len() counts every byte that the kernel has not taken; a peer that never reads
+    // costs on_error(SendFail) also where only the TLS session still holds some.
+    let certificates = Certificates::new();
+    let worker = Worker::<Tcp>::listen("tcp://127.0.0.1:0").expect("a worker");
+    worker.set_limits(Limits::new().closing(0.2));
+    let seen = Transcript::new();
+    let t = seen.clone();
+    worker.on_connect(move |con| noted_end(con, &t));
+    let addr = secure(worker, &certificates);
+    let mut silent = certificates.dial(addr);
+    let silent = thread::spawn(move || {
+        silent.says(b"here");
+        silent
+    });
+    let _silent = turned(silent);
+    turn_until(|| worker.connections().iter().any(|con| con.bytes_read() == 4));
+    let con = worker.connections()[0];
+    loop {
+        assert_eq!(con.send([b'x'; 1 << 10]), Sent::Flushed);
+        con.flush();
+        // No byte more, but the answer tells whether a write has met a full socket.
+        if con.send_raw(&[]) == Sent::Buffered {
+            break;
+        }
+    }
+    assert_ne!(con.send_buffer_len(), 0);
+    con.close();
+    turn_until(|| con.id() == 0);
+    seen.assert(&["SendFail ClientClosed", "close"]);
 }

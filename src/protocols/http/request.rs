@@ -53,7 +53,7 @@ impl<'a> Request<'a> {
 
     /// A parameter of the query string, decoded; the last one where it is repeated, as in PHP.
     pub fn get(&self, name: &str) -> Option<Cow<'a, str>> {
-        let parameter = parameters(self.query_string()).filter(|(key, _)| key == name).last();
+        let parameter = parameters(self.query_string()).rfind(|(key, _)| key == name);
         parameter.map(|(_, value)| value)
     }
 

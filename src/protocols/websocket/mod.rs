@@ -10,7 +10,9 @@ mod utf8;
 mod ws;
 
 pub(crate) use handshake::client::Opening;
-pub(crate) use handshake::origin::{Admission, Origin};
+#[doc(hidden)]
+pub use handshake::origin::Admission;
+pub(crate) use handshake::origin::Origin;
 pub use ws::Ws;
 
 use super::tcp::LENT_FROM;
@@ -264,6 +266,7 @@ pub trait WebsocketSession: Protocol + sealed::Side {}
 impl WebsocketSession for Websocket {}
 impl WebsocketSession for Ws {}
 
+#[cfg(test)]
 pub(crate) use sealed::Side;
 
 mod sealed {

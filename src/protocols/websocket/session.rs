@@ -441,7 +441,8 @@ impl Session {
                     return Ok(Opcode::Text);
                 }
                 Err(Violation::new(
-                    "BINARY_TYPE_BLOB sends text, and these bytes are not UTF-8: set BINARY_TYPE_ARRAYBUFFER",
+                    "BINARY_TYPE_BLOB sends text, and these bytes are not UTF-8: \
+                     set BINARY_TYPE_ARRAYBUFFER",
                 ))
             }
         }

@@ -8,7 +8,8 @@ use crate::{Limits, Response};
 pub(super) const ROLES: [Role; 2] = [Role::Client, Role::Server];
 
 /// The request of RFC 6455 §1.3.
-pub(super) const REQUEST: &str = "GET /chat HTTP/1.1\r\nHost: server.example.com\r\nUpgrade: websocket\r\n\
+pub(super) const REQUEST: &str = "GET /chat HTTP/1.1\r\nHost: server.example.com\r\n\
+    Upgrade: websocket\r\n\
     Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
     Sec-WebSocket-Version: 13\r\n\r\n";
 
@@ -17,7 +18,8 @@ pub(super) const ACCEPT: &str = "MP38feWaVZqaHsTDNL42zIo8k90=";
 
 pub(super) fn answer_with(lines: &str) -> String {
     format!(
-        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {ACCEPT}\r\n{lines}\r\n"
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Accept: {ACCEPT}\r\n{lines}\r\n"
     )
 }
 

@@ -68,6 +68,10 @@ pub enum Transport {
 /// | `verify_peer => false` | [`Tls::danger_accept_invalid_certs`] |
 /// | `passphrase` | decrypt the key once: `openssl pkey -in key.pem -out plain.pem` |
 #[derive(Clone, Debug, Default)]
+#[cfg_attr(
+    not(any(feature = "tls", feature = "tls-aws-lc")),
+    expect(dead_code, reason = "without TLS the settings lead nowhere")
+)]
 pub struct Tls {
     identity: Option<Identity>,
     further: Vec<(String, Identity)>,
@@ -86,6 +90,10 @@ pub struct Tls {
 
 /// Where a certificate chain and its key are; both may be in one file.
 #[derive(Clone, Debug)]
+#[cfg_attr(
+    not(any(feature = "tls", feature = "tls-aws-lc")),
+    expect(dead_code, reason = "without TLS the files are not read")
+)]
 struct Identity {
     chain: PathBuf,
     key: PathBuf,

@@ -205,6 +205,7 @@ impl TlsStream {
         self.push()
     }
 
+    #[cfg(test)]
     pub(crate) fn wants_write(&self) -> bool {
         self.session.wants_write()
     }

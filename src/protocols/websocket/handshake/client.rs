@@ -119,7 +119,8 @@ impl Asking {
             return Err(Violation::new(match buffer[0] {
                 21 => "the server speaks TLS: connect with wss:// instead of ws://",
                 _ => {
-                    "the server's answer to the handshake is not HTTP/1.1: another service listens there"
+                    "the server's answer to the handshake is not HTTP/1.1: \
+                     another service listens there"
                 }
             }));
         }
@@ -199,7 +200,9 @@ impl Asking {
             return Err("the server's 101 has no Connection: Upgrade header".into());
         }
         if one("Sec-WebSocket-Accept")? != self.accept {
-            return Err("the server's Sec-WebSocket-Accept does not belong to our key: it has not read this request".into());
+            return Err("the server's Sec-WebSocket-Accept does not belong to our key: \
+                        it has not read this request"
+                .into());
         }
         if let Some(extensions) = response.all("Sec-WebSocket-Extensions").flat_map(list).next() {
             return Err(format!("the server uses an extension nobody asked for: {extensions}"));
@@ -253,7 +256,8 @@ fn unreadable(fault: HeadFault, cx: &Context) -> Violation {
     let limits = cx.limits();
     Violation::new(match fault {
         HeadFault::TooLong => format!(
-            "the server's answer to the handshake has a head of more than {} bytes (limits.head_bytes)",
+            "the server's answer to the handshake has a head of more than {} bytes \
+             (limits.head_bytes)",
             limits.head_bytes
         ),
         HeadFault::TooManyFields => format!(

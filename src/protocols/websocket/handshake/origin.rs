@@ -45,8 +45,9 @@ impl Origin {
 }
 
 /// What a listening worker says about pages; shared by its connections.
+#[doc(hidden)]
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Admission {
+pub struct Admission {
     /// Beside those of the server's own host.
     pub(crate) allowed: Vec<Origin>,
     /// Every page may connect.
@@ -66,7 +67,8 @@ impl Admission {
         }
         let Ok(page) = Origin::parse(origin) else {
             return Err(format!(
-                "a page of the origin {origin:?} (a local file or a sandboxed frame) may not connect; worker.allow_any_origin() admits every page"
+                "a page of the origin {origin:?} (a local file or a sandboxed frame) \
+                 may not connect; worker.allow_any_origin() admits every page"
             ));
         };
         if self.allowed.contains(&page) {
@@ -83,7 +85,8 @@ impl Admission {
         // evil.test in both headers.
         if self.loopback_listener && !is_loopback(own) {
             return Err(format!(
-                "a page of {origin} may not reach a listener on this machine by the name {host}; {remedy}"
+                "a page of {origin} may not reach a listener on this machine \
+                 by the name {host}; {remedy}"
             ));
         }
         Ok(())

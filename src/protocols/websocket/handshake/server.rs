@@ -132,7 +132,8 @@ impl Answering {
             return Some(Verdict::Refused);
         }
         let mut head = format!(
-            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {}\r\n",
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Accept: {}\r\n",
             self.accept
         );
         for (name, value) in &self.headers {
@@ -213,7 +214,8 @@ fn refused(fault: HeadFault, speaks_tls: bool) -> Refused {
         // RFC 8446 §5.1: 22 begins a handshake of TLS.
         _ if speaks_tls => Refused::new(
             400,
-            "The client speaks TLS and this listener does not: connect with ws://, or give the worker a certificate.",
+            "The client speaks TLS and this listener does not: \
+             connect with ws://, or give the worker a certificate.",
         ),
         HeadFault::TooLong => {
             Refused::new(431, "The request's head is too long (limits.head_bytes).")

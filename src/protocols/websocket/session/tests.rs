@@ -97,7 +97,7 @@ fn an_invalid_octet_is_a_violation_at_that_octet_though_the_frame_goes_on() {
     }
 }
 
-fn bytes_until_end<P: crate::protocols::testing::Plain>(mut line: Line<P>, stream: &[u8]) -> usize {
+fn bytes_until_end<P: crate::protocols::testing::Flat>(mut line: Line<P>, stream: &[u8]) -> usize {
     let end = stream.iter().position(|byte| {
         line.feed(&[*byte]);
         line.ended

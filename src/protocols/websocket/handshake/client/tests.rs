@@ -2,9 +2,8 @@
 use super::super::super::Ws;
 use super::super::super::testing::*;
 use super::*;
-use crate::Limits;
+use crate::protocols::Dial;
 use crate::protocols::testing::{Line, Seen, each_way};
-use crate::protocols::{Dial, Protocol};
 
 fn request(opening: &Opening, path: &str, userinfo: Option<&str>) -> String {
     let mut ws = Ws::default();
@@ -163,7 +162,8 @@ fn a_right_answer_opens_the_session() {
 #[test]
 fn names_and_tokens_of_the_answer_are_compared_without_case() {
     let answer = format!(
-        "HTTP/1.1 101\r\nUPGRADE: WebSocket\r\nconnection: keep-alive, upgrade\r\nsec-websocket-accept: {ACCEPT}\r\n\r\n"
+        "HTTP/1.1 101\r\nUPGRADE: WebSocket\r\nconnection: keep-alive, upgrade\r\n\
+         sec-websocket-accept: {ACCEPT}\r\n\r\n"
     );
     assert_eq!(answered(&Opening::default(), answer.as_bytes()).seen, [Seen::Opened(101)]);
 }
@@ -273,7 +273,8 @@ fn a_refusal_says_what_was_wrong_and_how_to_mend_it() {
     for (head, says) in [
         (
             "301 Moved Permanently\r\nLocation: wss://b.test/x",
-            "the server answered 301 Moved Permanently to wss://b.test/x: redirects are not followed, connect to that address",
+            "the server answered 301 Moved Permanently to wss://b.test/x: redirects are \
+             not followed, connect to that address",
         ),
         ("401 Unauthorized", "credentials"),
         ("403 Forbidden", "Origin"),
@@ -306,9 +307,10 @@ fn the_body_of_a_refusal_is_kept_by_its_chunks() {
     let mut line = answered(&Opening::default(), endless.as_bytes());
     assert!(line.seen.is_empty());
     line.eof();
-    assert!(
-        matches!(&line.seen[..], [Seen::Violation { refusal: Some((403, body)), .. }] if body == b"x")
-    );
+    assert!(matches!(
+        &line.seen[..],
+        [Seen::Violation { refusal: Some((403, body)), .. }] if body == b"x"
+    ));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Random streams: any split gives the same events, what is encoded is decoded, nothing panics.
 use super::*;
-use crate::protocols::testing::{Dice, Plain, talk};
+use crate::protocols::testing::{Dice, Flat, talk};
 
 /// A stream of mostly right frames.
 fn stream(role: Role, dice: &mut Dice) -> Vec<u8> {
@@ -45,7 +45,7 @@ fn mutated(mut stream: Vec<u8>, dice: &mut Dice) -> Vec<u8> {
     stream
 }
 
-fn in_random_pieces<P: Plain>(mut line: Line<P>, stream: &[u8], dice: &mut Dice) -> Line<P> {
+fn in_random_pieces<P: Flat>(mut line: Line<P>, stream: &[u8], dice: &mut Dice) -> Line<P> {
     let mut rest = stream;
     while !rest.is_empty() {
         let (piece, behind) = rest.split_at(1 + dice.below(rest.len().min(400)));
