@@ -1,12 +1,12 @@
 //! Listening: what is bound, refused, paused and taken back; addresses; what a package's limit
 //! counts.
 use crate::support::{
-    Transcript, accept_head, client_frame, raw_connect, read_bytes, read_frame, read_head,
-    turn_for, turn_until,
+    Transcript, accept_head, client_frame, nobody_listens, own_host, raw_connect, read_bytes,
+    read_frame, read_head, turn_for, turn_until,
 };
 use std::cell::Cell;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -46,13 +46,15 @@ impl Drop for Folder {
 
 #[test]
 fn unlisten_closes_the_listening_socket_and_leaves_connections_alone() {
-    let (worker, addr) = listening::<Text>("text");
+    let worker = Worker::<Text>::listen(&format!("text://{}:0", own_host())).expect("an address");
+    turn();
+    let addr = worker.local_addr().expect("it listens");
     worker.on_message(|con, line| con.send(line));
     let mut peer = raw_connect(addr);
     turn_until(|| worker.connections().len() == 1);
     worker.unlisten();
     assert_eq!(worker.local_addr(), None);
-    assert!(TcpStream::connect(addr).is_err(), "somebody still listens");
+    assert!(nobody_listens(addr), "somebody still listens");
     peer.write_all(b"still here\n").expect("the socket takes it");
     turn();
     assert_eq!(read_bytes(&mut peer, 11), b"still here\n");
