@@ -48,9 +48,12 @@ impl<P: Dial> Connection<P, Client> {
         let terms = Terms { limits, remote_host: address.host.clone() };
         let settings = Settings { terms, owner: None };
         let side = ClientSide {
-            make: Box::new(make),
+            make: Box::new(move |made, core| {
+                let mut protocol = made.unwrap_or_else(&make);
+                tell_address(&mut protocol, core);
+                protocol
+            }),
             next: RefCell::new(None),
-            address: tell_address::<P>,
         };
         let dialer = Box::new(Dialer::new(address));
         let key = with_loop(|lp| {

@@ -50,10 +50,7 @@ fn length(milliseconds: u32) -> Duration {
 pub(crate) struct Heartbeat {
     /// When the next ping is due; `None`: pings are off.
     pub(crate) next_at: Option<Instant>,
-    /// A ping is out: its last byte is at this place of all bytes written.
-    mark: Option<u64>,
-    /// When that byte reached the kernel.
-    left_at: Option<Instant>,
+    out: Out,
     /// When the latest ping was written, for `latency`.
     sent_at: Option<Instant>,
     pub(crate) latency: Option<Duration>,
@@ -61,12 +58,21 @@ pub(crate) struct Heartbeat {
     asked: Option<Box<(Instant, Box<[u8]>)>>,
 }
 
+/// A ping whose answer, or any byte, is awaited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Out {
+    Nothing,
+    /// Its last byte is at this place of all bytes written.
+    Queued(u64),
+    /// That byte reached the kernel then.
+    Left(Instant),
+}
+
 impl Heartbeat {
     pub(crate) fn new(now: Instant, every: Duration) -> Heartbeat {
         Heartbeat {
             next_at: next(now, every),
-            mark: None,
-            left_at: None,
+            out: Out::Nothing,
             sent_at: None,
             latency: None,
             asked: None,
@@ -79,16 +85,15 @@ impl Heartbeat {
 
     /// When the peer counts as dead.
     pub(crate) fn dead_at(&self, timeout: Duration) -> Option<Instant> {
-        match timeout {
-            Duration::ZERO => None,
-            timeout => self.left_at.and_then(|left| left.checked_add(timeout)),
+        match self.out {
+            Out::Left(at) if !timeout.is_zero() => at.checked_add(timeout),
+            _ => None,
         }
     }
 
     /// A byte has come: whatever ping is out, the peer lives.
     fn heard(&mut self) {
-        self.mark = None;
-        self.left_at = None;
+        self.out = Out::Nothing;
     }
 
     /// A ping of the program's own.
@@ -127,10 +132,10 @@ impl Core {
         let mark = self.bytes_written.get() + unsent as u64;
         self.with_heartbeat(|beat| {
             beat.next_at = next(lp.now(), every);
-            beat.sent_at.get_or_insert(lp.now());
+            beat.sent_at = Some(lp.now());
             // An older one that is still out keeps its deadline.
-            if beat.mark.is_none() && beat.left_at.is_none() {
-                beat.mark = Some(mark);
+            if beat.out == Out::Nothing {
+                beat.out = Out::Queued(mark);
             }
         });
         self.set(flag::WATCH_INPUT | flag::REARM);
@@ -138,12 +143,11 @@ impl Core {
 
     /// After a write: the ping's last byte may have reached the kernel.
     pub(crate) fn ping_may_have_left(&self, lp: &Loop) {
-        let written = self.bytes_written.get();
+        let taken = self.taken();
         let left = self.with_heartbeat(|beat| {
-            let left = beat.mark.is_some_and(|mark| mark <= written);
+            let left = matches!(beat.out, Out::Queued(mark) if mark <= taken);
             if left {
-                beat.mark = None;
-                beat.left_at = Some(lp.now());
+                beat.out = Out::Left(lp.now());
             }
             left
         });
@@ -170,8 +174,8 @@ impl Core {
     /// Reading was paused until now: the peer could not be heard, so its time begins anew.
     pub(crate) fn hearing_again(&self, lp: &Loop) {
         self.with_heartbeat(|beat| {
-            if beat.left_at.is_some() {
-                beat.left_at = Some(lp.now());
+            if let Out::Left(at) = &mut beat.out {
+                *at = lp.now();
             }
         });
         if let Some(rest) = &mut self.state.borrow_mut().rest {

@@ -29,11 +29,10 @@ pub(crate) struct Slot<P: Protocol, R: Role> {
 
 /// What a client needs for its next session.
 pub(crate) struct ClientSide<P> {
-    pub(crate) make: Box<dyn Fn() -> P>,
+    /// A protocol value that knows what its address says: the one that is given, or a fresh one.
+    pub(crate) make: Box<dyn Fn(Option<P>, &Core) -> P>,
     /// Made ahead of its session, because something was sent before it.
     pub(crate) next: RefCell<Option<P>>,
-    /// Tells a fresh value what its address says.
-    pub(crate) address: fn(&mut P, &Core),
 }
 
 impl<P: Protocol, R: Role> Slot<P, R> {
@@ -360,9 +359,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
     pub(crate) fn next(&self, client: &ClientSide<P>, made: Option<P>) -> P {
         // One whose messages went with an opening that failed is of no use to the next.
         let made = made.filter(|_| self.core.has_ahead());
-        let mut protocol = made.unwrap_or_else(|| (client.make)());
-        (client.address)(&mut protocol, &self.core);
-        protocol
+        (client.make)(made, &self.core)
     }
 
     /// Ends without an event: an accepted connection that never stood.
