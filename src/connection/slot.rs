@@ -27,10 +27,12 @@ pub(crate) struct Slot<P: Protocol, R: Role> {
     pub(crate) client: Option<Box<ClientSide<P>>>,
 }
 
+type Make<P> = dyn Fn(Option<P>, &Core) -> P;
+
 /// What a client needs for its next session.
 pub(crate) struct ClientSide<P> {
     /// A protocol value that knows what its address says: the one that is given, or a fresh one.
-    pub(crate) make: Box<dyn Fn(Option<P>, &Core) -> P>,
+    pub(crate) make: Box<Make<P>>,
     /// Made ahead of its session, because something was sent before it.
     pub(crate) next: RefCell<Option<P>>,
 }
