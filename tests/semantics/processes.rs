@@ -190,7 +190,7 @@ fn at_a_terminal_a_second_sigint_later_ends_a_process_that_hung_before_the_first
     // There the thread that counts them runs from the start: the callback that the keys are meant
     // for may be the one that hangs.
     let (_terminal, other_end) = terminal();
-    let mut process = Process::at(other_end, "hang");
+    let process = Process::at(other_end, "hang");
     process.expect(&["ready"]);
     process.signal(INT);
     assert_ends_by_a_later_sigint(process);
