@@ -64,6 +64,7 @@ impl<P: Serve> Worker<P> {
                 drop(registry::remove(number));
                 return Err(e);
             }
+            registry::find(number).inspect(|worker| run::tell_listening(&**worker));
         }
         Ok(worker)
     }
