@@ -117,8 +117,12 @@ impl ClientAddress {
                 rest.trim_start_matches('/')
             ));
         }
+        let is_websocket = name.eq_ignore_ascii_case("ws");
         let prefix = if name == "tcp" { String::new() } else { format!("{name}://") };
-        let mut this = Self::network(address, &prefix, false)?;
+        let mut this = Self::network(address, &prefix, is_websocket)?;
+        if is_websocket && this.port.is_none() {
+            return Err(format!("the scheme is missing: write `{prefix}{address}`"));
+        }
         this.text = address.to_string();
         this.scheme = "tcp".to_string();
         Ok(this)
