@@ -175,7 +175,8 @@ impl<P: Protocol, R: Role> Slot<P, R> {
             }
             Due::Stall => {
                 let seconds = core.settings().limits().send_stall.as_secs_f64();
-                let reason = format!("unsent bytes did not move for {seconds} s");
+                let reason =
+                    format!("unsent bytes did not move for {seconds} s (Limits::send_stall)");
                 let failure = Failure::new(FailureKind::ClientClosed, Phase::Session, reason);
                 core.fail(lp, ErrorCode::SendFail, failure);
             }
@@ -185,7 +186,9 @@ impl<P: Protocol, R: Role> Slot<P, R> {
             }
             Due::Partial => {
                 let seconds = core.settings().limits().partial_package.as_secs_f64();
-                let reason = format!("a package that had begun stopped for {seconds} s");
+                let reason = format!(
+                    "a package that had begun stopped for {seconds} s (Limits::partial_package)"
+                );
                 let violation = crate::Violation::new(reason).code(1002);
                 self.violated(lp, violation, Pad::default());
             }

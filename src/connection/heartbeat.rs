@@ -194,7 +194,10 @@ impl Core {
         let timeout = self.dialer().map_or(Pace::DEFAULT, |dialer| dialer.pace).timeout();
         let dead_at = self.with_heartbeat(|beat| beat.dead_at(timeout)).flatten();
         if dead_at.is_some_and(|at| at <= lp.now()) {
-            let reason = format!("no byte came in {} s after a ping", timeout.as_secs_f64());
+            let reason = format!(
+                "no byte came in {} s after a ping (set_websocket_pong_timeout)",
+                timeout.as_secs_f64()
+            );
             let failure = Failure::new(FailureKind::PongTimeout, Phase::Session, reason);
             self.fail(lp, ErrorCode::SessionFail, failure);
         }

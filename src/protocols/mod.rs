@@ -407,14 +407,27 @@ pub trait Protocol: 'static {
     const JUDGES_LENGTH: bool = false;
 }
 
-/// Usable by a `Worker`.
+/// Usable by a `Worker`: `impl Serve for MyProtocol {}` says so of a protocol of your own.
+#[diagnostic::on_unimplemented(
+    message = "no worker can listen with `{Self}`",
+    note = "`Ws` is for clients: a WebSocket server is \
+            `Worker::<Websocket>::listen(\"websocket://0.0.0.0:8080\")`",
+    note = "a protocol of your own needs `impl workerman::Serve for {Self} {{}}`"
+)]
 pub trait Serve: Protocol {
     /// Whose pages may connect, as the worker says.
     #[doc(hidden)]
     fn accepted_by(&mut self, _admission: &Rc<websocket::Admission>) {}
 }
 
-/// Usable by an `AsyncTcpConnection`.
+/// Usable by an `AsyncTcpConnection`: `impl Dial for MyProtocol {}` says so of a protocol of your
+/// own.
+#[diagnostic::on_unimplemented(
+    message = "no client can speak `{Self}`",
+    note = "`Websocket` is for servers: a WebSocket client is \
+            `AsyncTcpConnection::<Ws>::new(\"ws://127.0.0.1:8080\")`",
+    note = "a protocol of your own needs `impl workerman::Dial for {Self} {{}}`"
+)]
 pub trait Dial: Protocol {
     /// Further schemes whose addresses a client of this protocol takes, each meaning the same over
     /// TLS (`wss` for `Ws`).

@@ -110,8 +110,13 @@ impl ClientAddress {
                 rest.trim_start_matches('/')
             ));
         }
+        let is_websocket = name.eq_ignore_ascii_case("ws");
         let prefix = if name == "tcp" { String::new() } else { format!("{name}://") };
-        Self::network(address, &prefix, false)
+        let this = Self::network(address, &prefix, is_websocket)?;
+        if is_websocket && this.port.is_none() {
+            return Err(format!("the scheme is missing: write `{prefix}{address}`"));
+        }
+        Ok(this)
     }
 
     /// `[user:password@]host[:port][/path][?query][#fragment]`

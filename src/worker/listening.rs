@@ -9,13 +9,14 @@ use crate::connection::{
 use crate::events::with_loop;
 use crate::transport::ListenAddress;
 use crate::{
-    Error, ErrorCode, Failure, Limits, Outcome, Request, Serve, Tls, Transport, Websocket,
+    Error, ErrorCode, Failure, Limits, Outcome, Protocol, Request, Serve, Tls, Transport, Websocket,
 };
 use std::any::Any;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-impl<P: Serve + Default> Worker<P> {
+// The bounds stand at the function: so a type that no worker listens with is told what to write.
+impl<P: Protocol> Worker<P> {
     /// A worker that listens on `scheme://address:port`, the scheme being `P`'s or `tcp`, or on
     /// `unix://path`. It checks and registers the address; binding is `run_all`'s, or happens at
     /// once where the loop runs already. Port 0 lets the system choose:
@@ -30,7 +31,10 @@ impl<P: Serve + Default> Worker<P> {
     /// use workerman::prelude::*;
     /// let worker = Worker::<Ws>::listen("ws://127.0.0.1:0");
     /// ```
-    pub fn listen(address: &str) -> Result<Self, Error> {
+    pub fn listen(address: &str) -> Result<Self, Error>
+    where
+        P: Serve + Default,
+    {
         Self::listen_with(address, P::default)
     }
 }
@@ -60,6 +64,7 @@ impl<P: Serve> Worker<P> {
                 drop(registry::remove(number));
                 return Err(e);
             }
+            registry::find(number).inspect(|worker| run::tell_listening(&**worker));
         }
         Ok(worker)
     }

@@ -145,9 +145,34 @@ impl Worker<()> {
         run::run_all()
     }
 
-    /// One turn, for programs with a loop of their own: waits at most so long for events, delivers
-    /// them, returns. The first call starts what [`run_all`](Self::run_all) would start; no signal
-    /// handlers are installed. False: stopped, and all is closed.
+    /// One turn, for programs with a loop of their own: waits at most so long for events (seconds
+    /// or a `Duration`; 0 does not wait), delivers them, returns. It returns as soon as something
+    /// was delivered: a program that draws 60 frames a second keeps its own clock.
+    ///
+    /// The first call starts what [`run_all`](Self::run_all) would start; no signal handlers are
+    /// installed. False: stopped, and all is closed. Until then a program that ends should call
+    /// `stop_all` and go on turning, or its connections get no `on_close`.
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    /// use workerman::prelude::*;
+    ///
+    /// const FRAME: Duration = Duration::from_millis(16);
+    /// Timer::delay(0.05, || Worker::stop_all());
+    /// let mut next = Instant::now();
+    /// loop {
+    ///     next += FRAME;
+    ///     // draw(); then whatever the network has, until the next frame is due
+    ///     let left = || next.saturating_duration_since(Instant::now());
+    ///     while !left().is_zero() {
+    ///         if !Worker::turn(left())? {
+    ///             return Ok(());
+    ///         }
+    ///     }
+    /// }
+    /// # #[allow(unreachable_code)]
+    /// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+    /// ```
     ///
     /// # Errors
     /// As for [`run_all`](Self::run_all); with nothing registered it waits.

@@ -490,3 +490,25 @@ fn an_answer_to_a_peer_that_speaks_no_http_is_no_callbacks_business() {
     assert!(head.starts_with("HTTP/1.1 426 "), "{head}");
     assert_eq!(logged_with("ERROR", "") + logged_with("WARN", ""), 0, "{:?}", logged());
 }
+
+#[test]
+fn an_option_that_a_callback_ends_with_counts_as_what_is_in_it() {
+    // What `con.with(..)`, `token.get().map(..)` and `con.get::<Timer>().map(..)` give.
+    keep_log();
+    let (worker, addr) = listening::<Text>("text");
+    worker.on_message(|con, line| match &*line {
+        b"send" => con.with(|n: &mut u8| con.send(*n)),
+        _ => None,
+    });
+    let mut peer = raw_connect(addr);
+    peer.write_all(b"nothing\nsend\n").expect("the kernel took it");
+    turn_until(|| worker.connections().iter().any(|con| con.bytes_read() == 13));
+    turn();
+    let mut answer = [0; 2];
+    peer.read_exact(&mut answer).expect("an answer");
+    assert_eq!(&answer, b"0\n");
+    worker.connections()[0].on_message(|_, _| Some(failing::<()>("no luck")));
+    peer.write_all(b"again\n").expect("the kernel took it");
+    turn_until(|| worker.connections().is_empty());
+    assert_eq!(logged_with("ERROR", "no luck"), 1);
+}

@@ -1,5 +1,6 @@
 //! Listening: what is bound, refused, paused and taken back; addresses; what a package's limit
 //! counts.
+use crate::support::log::{keep_log, logged_with};
 use crate::support::{
     Transcript, accept_head, client_frame, nobody_listens, own_host, raw_connect, read_bytes,
     read_frame, read_head, turn_for, turn_until,
@@ -79,13 +80,17 @@ fn pause_accept_leaves_newcomers_in_the_kernels_queue_and_resume_takes_them() {
 
 #[test]
 fn a_worker_that_listens_inside_a_running_loop_binds_at_once_and_says_when_it_cannot() {
+    keep_log();
     let (first, addr) = listening::<Text>("text");
     let taken = Worker::<Tcp>::listen(&format!("tcp://{addr}")).expect_err("the port is taken");
     assert!(matches!(taken, workerman::Error::Bind { .. }), "{taken}");
     assert!(taken.to_string().contains("another program listens there"), "{taken}");
     let second = Worker::<Tcp>::listen("tcp://127.0.0.1:0").expect("a free port");
-    assert!(second.local_addr().is_some());
     assert_eq!(first.local_addr(), Some(addr));
+    // The log has the port that the system chose, of either.
+    let chosen = second.local_addr().expect("it listens");
+    assert_eq!(logged_with("INFO", &format!("listens on text://{addr}")), 1);
+    assert_eq!(logged_with("INFO", &format!("listens on tcp://{chosen}")), 1);
 }
 
 #[test]

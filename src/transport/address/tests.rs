@@ -151,7 +151,7 @@ fn what_a_client_cannot_use_is_named_with_what_to_write() {
         ("tcp://h", "ws", "the port is missing"),
         ("ssl://h", "ws", "the port is missing: write `ssl://h:port`"),
         ("example.com", "tcp", "the port is missing: write `example.com:port`"),
-        ("example.com", "ws", "the port is missing: write `ws://example.com:port`"),
+        ("example.com", "ws", "the scheme is missing: write `ws://example.com`"),
         ("text://h", "text", "the port is missing: write `text://h:port`"),
         ("websocket://h:1", "ws", "websocket:// is for servers: a client writes `ws://h:1`"),
         ("http://h/x", "ws", "write `ws://h/x`"),

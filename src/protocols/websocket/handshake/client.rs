@@ -257,11 +257,11 @@ fn unreadable(fault: HeadFault, cx: &Context) -> Violation {
     Violation::new(match fault {
         HeadFault::TooLong => format!(
             "the server's answer to the handshake has a head of more than {} bytes \
-             (limits.head_bytes)",
+             (Limits::head_bytes)",
             limits.head_bytes
         ),
         HeadFault::TooManyFields => format!(
-            "the server's answer to the handshake has more than {} headers (limits.headers)",
+            "the server's answer to the handshake has more than {} headers (Limits::headers)",
             limits.headers
         ),
         HeadFault::Malformed(what) => {
