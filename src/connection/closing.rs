@@ -281,7 +281,8 @@ impl<P: Protocol, R: Role> Slot<P, R> {
             return;
         }
         match core.stage() {
-            Stage::Initial | Stage::Waiting | Stage::Ended => self.schedule(lp, after),
+            Stage::Initial | Stage::Waiting => self.schedule(lp, after),
+            Stage::Ended if !core.has(flag::ON_CLOSED) => self.schedule(lp, after),
             Stage::Dialing if core.has(flag::RECALLABLE) => self.schedule(lp, after),
             // The opening failed before `on_connect`: Workerman then has no `on_close`.
             Stage::Failing if !core.has(flag::OPENED) => {
@@ -348,12 +349,14 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         match core.stage() {
             Stage::Open => {}
             _ if self.client.is_none() => self.cannot_dial(lp),
-            Stage::Initial | Stage::Waiting | Stage::Ended => self.dial_soon(lp),
+            Stage::Initial | Stage::Waiting => self.dial_soon(lp),
+            Stage::Ended if !core.has(flag::ON_CLOSED) => self.dial_soon(lp),
             Stage::Failing if !core.has(flag::OPENED) => {
                 core.forget_session();
                 self.dial_soon(lp);
             }
-            Stage::Failing | Stage::Farewell | Stage::Flushing | Stage::Lingering => {
+            // Also where `on_close` is still on its way: it comes first.
+            stage if stage.is_closing() || matches!(stage, Stage::Failing | Stage::Ended) => {
                 core.set(flag::AGAIN);
                 core.with_rare(|rare| rare.reconnect_after = Duration::ZERO);
             }

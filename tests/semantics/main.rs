@@ -21,6 +21,7 @@ mod pausing;
 mod peers;
 mod protocols;
 mod re_entrancy;
+mod revived;
 mod running;
 mod sending;
 mod states;
