@@ -239,7 +239,9 @@ impl<P: Protocol, R: Role> Slot<P, R> {
 
     /// The session that it was made for will not be.
     pub(crate) fn drop_next(&self) {
-        let next = self.client.as_ref().and_then(|client| client.next.take());
+        // In use: `make` or `encode` of a send ahead has come here, and that send looks again.
+        let next =
+            self.client.as_ref().and_then(|client| client.next.try_borrow_mut().ok()?.take());
         drop(next);
     }
 

@@ -40,3 +40,23 @@ fn a_reconnect_right_after_destroy_follows_the_close_of_that_session() {
         seen.assert(&["connect", "first", "close", "connect", "again", "close"]);
     }
 }
+
+#[test]
+fn make_may_end_the_connection_that_it_is_made_for() {
+    // User code never runs under a borrow: `make` of `new_with`, called by a send ahead.
+    let addr = echo();
+    for destroys in [false, true] {
+        let own: Rc<Cell<Option<AsyncTcpConnection<Text>>>> = Rc::default();
+        let theirs = own.clone();
+        let con = AsyncTcpConnection::<Text>::new_with(&format!("text://{addr}"), move || {
+            if let Some(con) = theirs.get() {
+                if destroys { con.destroy() } else { con.close() }
+            }
+            Text::default()
+        })
+        .expect("a client");
+        own.set(Some(con));
+        assert_eq!(con.send("ahead"), Sent::Dropped);
+        assert_eq!(con.id(), 0);
+    }
+}
