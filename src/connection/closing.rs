@@ -425,7 +425,7 @@ impl Core {
         }
     }
 
-    pub(crate) fn holds_plaintext(&self) -> bool {
-        self.state.borrow().stream.as_ref().is_some_and(|stream| stream.has_unread())
+    pub(crate) fn is_tls(&self) -> bool {
+        self.state.borrow().stream.as_ref().is_some_and(|stream| stream.is_tls())
     }
 }

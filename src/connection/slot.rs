@@ -334,9 +334,9 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         self.settle(lp, settled);
         core.clear(flag::SERVING);
         lp.after_callback();
-        // The event that told of the connection may have told of bytes too, and TLS may hold some
-        // back.
-        if !R::ACCEPTED || core.holds_plaintext() {
+        // The event that told of the connection may have told of bytes or of an end too, and so may
+        // the one that brought the last of the handshake of TLS.
+        if !R::ACCEPTED || core.is_tls() {
             core.list_again(lp);
         }
         self.end_of_part(lp);

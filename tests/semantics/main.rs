@@ -28,4 +28,6 @@ mod states;
 mod stopping;
 #[cfg(feature = "tls")]
 mod tls_ends;
+#[cfg(feature = "tls")]
+mod tls_openings;
 mod violations;
