@@ -209,6 +209,9 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         if core.stage() >= Stage::Failing {
             return;
         }
+        if R::ACCEPTED && core.stage() == Stage::Securing {
+            return self.end_unborn(lp);
+        }
         if !core.has(flag::AGAIN) {
             self.drop_ahead();
         }

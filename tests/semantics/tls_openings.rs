@@ -75,6 +75,24 @@ fn an_end_that_comes_with_the_last_of_the_handshake_is_noticed() {
     seen.assert(&["SessionFail Truncated", "close"]);
 }
 
+#[test]
+fn a_stop_inside_a_tls_handshake_is_no_close() {
+    // An accepted connection whose TLS fails has no events; one open, one close.
+    let certificates = Certificates::new();
+    let worker = Worker::<Text>::listen("text://127.0.0.1:0").expect("a worker");
+    let seen = Transcript::new();
+    let s = seen.clone();
+    worker.on_connect(move |_| s.note("connect"));
+    let s = seen.clone();
+    worker.on_close(move |_| s.note("close"));
+    let addr = secure(worker, &certificates);
+    let _silent = raw_connect(addr);
+    turn_for(Duration::from_millis(50));
+    Worker::stop_all();
+    while Worker::turn(Duration::from_millis(50)).expect("a turn") {}
+    seen.assert(&[]);
+}
+
 thread_local! {
     static OWN: Cell<Option<AsyncTcpConnection<Text>>> = const { Cell::new(None) };
 }
