@@ -309,7 +309,9 @@ impl<P: Protocol, R: Role> Slot<P, R> {
     /// The transport stands: the session begins.
     pub(crate) fn stands(self: &Rc<Self>, lp: &Rc<Loop>) {
         let core = &self.core;
-        core.opened.set(lp.now_ms());
+        if !R::ACCEPTED {
+            core.opened.set(lp.now_ms());
+        }
         core.set_stage(Stage::Open);
         core.set(flag::OPENED | flag::SERVING | flag::REARM);
         if let Some(owner) = core.settings().owner() {

@@ -93,6 +93,29 @@ fn a_stop_inside_a_tls_handshake_is_no_close() {
     seen.assert(&[]);
 }
 
+#[test]
+fn the_openings_deadline_is_one_for_tls_and_handshake() {
+    // Accepted: TLS and the WebSocket handshake share one deadline, not reset by bytes.
+    let certificates = Certificates::new();
+    let worker = Worker::<Websocket>::listen("websocket://127.0.0.1:0").expect("a worker");
+    worker.set_limits(Limits::new().opening(0.6));
+    let seen = Transcript::new();
+    let s = seen.clone();
+    worker.on_connect(move |con| noted_end(con, &s));
+    let addr = secure(worker, &certificates);
+    let began = std::time::Instant::now();
+    let mut peer = certificates.dial(addr);
+    turn_for(Duration::from_millis(400));
+    let talking = thread::spawn(move || {
+        peer.says(b"GET / HTTP/1.1\r\n");
+        peer
+    });
+    let _peer = turned(talking);
+    turn_until(|| seen.has("close"));
+    assert!(began.elapsed() < Duration::from_millis(850), "{:?}", began.elapsed());
+    seen.assert(&["SessionFail Deadline", "close"]);
+}
+
 thread_local! {
     static OWN: Cell<Option<AsyncTcpConnection<Text>>> = const { Cell::new(None) };
 }
