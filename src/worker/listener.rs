@@ -46,11 +46,14 @@ pub(crate) struct Listening<P: Serve> {
 struct Connections {
     entries: Vec<(u64, Option<Key>)>,
     ended: usize,
+    /// Accepted, and their transport does not stand yet: they have no entry.
+    opening: usize,
 }
 
 impl Connections {
+    /// All that have a socket.
     fn len(&self) -> usize {
-        self.entries.len() - self.ended
+        self.entries.len() - self.ended + self.opening
     }
 
     fn place(&self, id: u64) -> Result<usize, usize> {
@@ -60,12 +63,18 @@ impl Connections {
     fn set(&mut self, id: u64, key: Key) {
         match self.place(id) {
             Ok(at) => self.entries[at].1 = Some(key),
-            Err(at) => self.entries.insert(at, (id, Some(key))),
+            Err(at) => {
+                self.opening -= 1;
+                self.entries.insert(at, (id, Some(key)));
+            }
         }
     }
 
     fn end(&mut self, id: u64) {
-        let Ok(at) = self.place(id) else { return };
+        let Ok(at) = self.place(id) else {
+            self.opening -= 1;
+            return;
+        };
         if self.entries[at].1.take().is_some() {
             self.ended += 1;
         }
@@ -184,6 +193,7 @@ impl<P: Serve> Listening<P> {
             }
         }
         let is_tls = stream.is_tls();
+        self.connections.borrow_mut().opening += 1;
         slot.core.opened.set(lp.now_ms());
         slot.core.put_stream(stream);
         if is_tls {

@@ -94,6 +94,30 @@ fn a_stop_inside_a_tls_handshake_is_no_close() {
 }
 
 #[test]
+fn tls_handshakes_count_as_connections() {
+    // Limits::connections: strangers who say nothing cannot hold more sockets than that.
+    let certificates = Certificates::new();
+    let worker = Worker::<Text>::listen("text://127.0.0.1:0").expect("a worker");
+    worker.set_limits(Limits::new().connections(2).opening(0.3));
+    let seen = Transcript::new();
+    let s = seen.clone();
+    worker.on_connect(move |con| s.note(con.id()));
+    let addr = secure(worker, &certificates);
+    let silent: Vec<_> = (0..2).map(|_| raw_connect(addr)).collect();
+    turn_for(Duration::from_millis(50));
+    let mut peer = certificates.dial(addr);
+    let talking = thread::spawn(move || {
+        peer.says(b"hello\n");
+        peer
+    });
+    turn_for(Duration::from_millis(100));
+    seen.assert(&[]);
+    let _peer = turned(talking);
+    turn_until(|| !seen.lines().is_empty());
+    drop(silent);
+}
+
+#[test]
 fn the_openings_deadline_is_one_for_tls_and_handshake() {
     // Accepted: TLS and the WebSocket handshake share one deadline, not reset by bytes.
     let certificates = Certificates::new();
