@@ -295,6 +295,10 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         let Some(mut stream) = self.core.take_stream() else { return };
         let stands = stream.handshake();
         self.core.put_stream(stream);
+        if self.core.stage() != Stage::Securing {
+            // A certificate verifier is the program's code, and has ended it.
+            return;
+        }
         match stands {
             Ok(true) => self.stands(lp),
             Ok(false) => {}

@@ -185,3 +185,29 @@ impl ServerCertVerifier for Destroyer {
             .supported_schemes()
     }
 }
+
+#[test]
+fn a_verifier_may_destroy_the_connection_that_it_judges() {
+    // Connecting → `destroy()` → Closed: `on_close`, no `on_error`.
+    let certificates = Certificates::new();
+    let worker = Worker::<Text>::listen("text://127.0.0.1:0").expect("a worker");
+    let addr = secure(worker, &certificates);
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Destroyer))
+        .with_no_client_auth();
+    let con = client::<Text>("text", addr);
+    con.set_transport(Transport::Ssl);
+    con.set_tls(Tls::new().client_config(Arc::new(config))).expect("a configuration");
+    let seen = Transcript::new();
+    noted(con, &seen);
+    OWN.set(Some(con));
+    con.connect();
+    turn_until(|| !seen.lines().is_empty());
+    turn_for(Duration::from_millis(50));
+    seen.assert(&["close"]);
+    assert_eq!(con.id(), 0);
+}
