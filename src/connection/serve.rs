@@ -5,6 +5,7 @@ use super::flag;
 use super::slot::Slot;
 use crate::events::{Buffer, Loop, RECEIVE_BYTES};
 use crate::protocols::Pad;
+use crate::transport::Stream;
 use crate::{
     Context, ErrorCode, Failure, FailureKind, Farewell, Input, Phase, Protocol, Violation,
 };
@@ -370,6 +371,18 @@ impl<P: Protocol, R: Role> Slot<P, R> {
     }
 
     fn receive_failed(self: &Rc<Self>, lp: &Rc<Loop>, e: io::Error) {
+    /// Half-open, and something happened to the socket behind the peer's end, where a read finds
+    /// only that end again.
+    pub(crate) fn look_for_reset(self: &Rc<Self>, lp: &Rc<Loop>) {
+        if self.core.stage() != Stage::Open {
+            return;
+        }
+        let error = self.core.state.borrow().stream.as_ref().map(Stream::take_error);
+        if let Some(Ok(Some(e)) | Err(e)) = error {
+            self.receive_failed(lp, e);
+        }
+    }
+
         let core = &self.core;
         if core.stage() != Stage::Open {
             match e.kind() {

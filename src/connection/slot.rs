@@ -19,6 +19,10 @@ use std::mem;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
+/// What makes an event one of the rare ones: then it is not only bytes of an open session. `EOF`:
+/// a reset behind it; `SHUT`: the farewell of TLS has met a full socket.
+const UNUSUAL: u32 = flag::NOT_OPEN | flag::LISTED | flag::BLOCKED | flag::EOF | flag::SHUT;
+
 pub(crate) struct Slot<P: Protocol, R: Role> {
     pub(crate) core: Core,
     /// Of the session that is on; borrowed only while one of its methods runs.
@@ -395,7 +399,7 @@ pub(crate) fn call_plain<P: Protocol, R: Role>(
 
 impl<P: Protocol, R: Role> Endpoint for Slot<P, R> {
     fn handle_ready(self: Rc<Self>, lp: &Rc<Loop>, ready: Readiness) {
-        if self.core.has(flag::NOT_OPEN | flag::LISTED | flag::BLOCKED) {
+        if self.core.has(UNUSUAL) {
             return self.ready_rarely(lp, ready);
         }
         if ready.readable || ready.closed {
@@ -498,6 +502,9 @@ impl<P: Protocol, R: Role> Slot<P, R> {
                 }
                 if ready.readable || ready.closed {
                     self.serve(lp, ready.closed);
+                }
+                if ready.closed && core.has(flag::EOF) {
+                    self.look_for_reset(lp);
                 }
                 self.end_of_part(lp);
             }
