@@ -101,7 +101,7 @@ impl Core {
 
     /// After a write: the ping's last byte may have reached the kernel.
     pub(crate) fn ping_may_have_left(&self, lp: &Loop) {
-        let written = self.bytes_written.get();
+        let written = self.taken();
         let left = self.with_heartbeat(|beat| {
             let left = beat.mark.is_some_and(|mark| mark <= written);
             if left {
