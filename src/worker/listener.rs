@@ -132,7 +132,7 @@ impl<P: Serve> Listening<P> {
 
     fn look_again(&self, lp: &Loop) {
         if let Some(bound) = &*self.bound.borrow() {
-            lp.again(bound.key);
+            bound.list_again(lp);
         }
     }
 
@@ -218,7 +218,7 @@ impl<P: Serve> Listens for Listening<P> {
         let mut made: Option<Rc<Bound<P>>> = None;
         lp.insert_with(|key| {
             let alarm = Cell::new(TimerKey::NONE);
-            let bound = Rc::new(Bound { key, socket, side, alarm });
+            let bound = Rc::new(Bound { key, socket, side, alarm, listed: Cell::new(false) });
             made = Some(bound.clone());
             bound
         });
@@ -297,10 +297,26 @@ struct Bound<P: Serve> {
     socket: RefCell<Option<Listener>>,
     side: Rc<Listening<P>>,
     alarm: Cell<TimerKey>,
+    /// On the loop's ready list.
+    listed: Cell<bool>,
+}
+
+impl<P: Serve> Bound<P> {
+    fn list_again(&self, lp: &Loop) {
+        if !self.listed.replace(true) {
+            lp.again(self.key);
+        }
+    }
 }
 
 impl<P: Serve> Endpoint for Bound<P> {
-    fn handle_ready(self: Rc<Self>, lp: &Rc<Loop>, _: Readiness) {
+    fn handle_ready(self: Rc<Self>, lp: &Rc<Loop>, ready: Readiness) {
+        if ready == Readiness::AGAIN {
+            self.listed.set(false);
+        } else if self.listed.get() {
+            // The ready list asks it: one budget a turn, not two.
+            return;
+        }
         for _ in 0..ACCEPTS_A_TURN {
             if self.side.paused.get() || self.side.is_full() {
                 return;
@@ -327,12 +343,12 @@ impl<P: Serve> Endpoint for Bound<P> {
                 }
             }
         }
-        lp.again(self.key);
+        self.list_again(lp);
     }
 
     fn handle_alarm(self: Rc<Self>, lp: &Rc<Loop>) {
         lp.set_alarm(&self.alarm, self.key, None);
-        lp.again(self.key);
+        self.list_again(lp);
     }
 
     fn handle_ending(self: Rc<Self>, lp: &Rc<Loop>, _: Ending) {
