@@ -53,7 +53,9 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         let core = &self.core;
         core.set_stage(stage);
         core.clear(flag::HELD | flag::CHOKED | flag::PAUSED);
-        core.with_rare(|rare| rare.closing_since = Some(lp.now()));
+        // The callback that closes may have taken long.
+        let now = lp.read_clock();
+        core.with_rare(|rare| rare.closing_since = Some(now));
         core.set(flag::REARM);
         core.mark_dirty(lp);
         // Bytes that were not read while it was paused are discarded now; the peer's farewell may
@@ -138,12 +140,10 @@ impl<P: Protocol, R: Role> Slot<P, R> {
                 Err(e) => self.flush_failed(lp, e),
             },
             Stage::Farewell => {
-                let first = core.with_rare(|rare| {
-                    let first = rare.farewell_left.is_none();
-                    rare.farewell_left.get_or_insert(lp.now());
-                    first
-                });
+                let first = core.peek_rare(|rare| rare.farewell_left.is_none()) != Some(false);
                 if first {
+                    let now = lp.read_clock();
+                    core.with_rare(|rare| rare.farewell_left = Some(now));
                     core.set(flag::REARM);
                 }
             }
@@ -151,7 +151,8 @@ impl<P: Protocol, R: Role> Slot<P, R> {
                 Ok(true) if core.has(flag::EOF) => self.end(lp),
                 Ok(true) => {
                     core.set_stage(Stage::Lingering);
-                    core.with_rare(|rare| rare.lingering_since = Some(lp.now()));
+                    let now = lp.read_clock();
+                    core.with_rare(|rare| rare.lingering_since = Some(now));
                     core.set(flag::REARM);
                     core.list_again(lp);
                 }
