@@ -157,7 +157,8 @@ pub(crate) struct Core {
     pub(crate) id: u64,
     pub(crate) bytes_read: Cell<u64>,
     pub(crate) bytes_written: Cell<u64>,
-    /// When the transport stood, in the loop's milliseconds.
+    /// When the transport stood, in the loop's milliseconds; accepted: when it was accepted, from
+    /// which on TLS and handshake have their one deadline.
     pub(crate) opened: Cell<u64>,
     /// IPv4 address and port of the peer; 0: none, or in `Rare`.
     pub(super) remote_v4: Cell<u64>,

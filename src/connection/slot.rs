@@ -19,6 +19,10 @@ use std::mem;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
+/// What makes an event one of the rare ones: then it is not only bytes of an open session. `EOF`:
+/// a reset behind it; `SHUT`: the farewell of TLS has met a full socket.
+const UNUSUAL: u32 = flag::NOT_OPEN | flag::LISTED | flag::BLOCKED | flag::EOF | flag::SHUT;
+
 pub(crate) struct Slot<P: Protocol, R: Role> {
     pub(crate) core: Core,
     /// Of the session that is on; borrowed only while one of its methods runs.
@@ -314,7 +318,9 @@ impl<P: Protocol, R: Role> Slot<P, R> {
     /// The transport stands: the session begins.
     pub(crate) fn stands(self: &Rc<Self>, lp: &Rc<Loop>) {
         let core = &self.core;
-        core.opened.set(lp.now_ms());
+        if !R::ACCEPTED {
+            core.opened.set(lp.now_ms());
+        }
         core.set_stage(Stage::Open);
         core.set(flag::OPENED | flag::SERVING | flag::REARM);
         if let Some(owner) = core.settings().owner() {
@@ -339,9 +345,9 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         self.settle(lp, settled);
         core.clear(flag::SERVING);
         lp.after_callback();
-        // The event that told of the connection may have told of bytes too, and TLS may hold some
-        // back.
-        if !R::ACCEPTED || core.holds_plaintext() {
+        // The event that told of the connection may have told of bytes or of an end too, and so may
+        // the one that brought the last of the handshake of TLS.
+        if !R::ACCEPTED || core.is_tls() {
             core.list_again(lp);
         }
         self.end_of_part(lp);
@@ -392,7 +398,7 @@ pub(crate) fn call_plain<P: Protocol, R: Role>(
 
 impl<P: Protocol, R: Role> Endpoint for Slot<P, R> {
     fn handle_ready(self: Rc<Self>, lp: &Rc<Loop>, ready: Readiness) {
-        if self.core.has(flag::NOT_OPEN | flag::LISTED | flag::BLOCKED) {
+        if self.core.has(UNUSUAL) {
             return self.ready_rarely(lp, ready);
         }
         if ready.readable || ready.closed {
@@ -495,6 +501,9 @@ impl<P: Protocol, R: Role> Slot<P, R> {
                 }
                 if ready.readable || ready.closed {
                     self.serve(lp, ready.closed);
+                }
+                if ready.closed && core.has(flag::EOF) {
+                    self.look_for_reset(lp);
                 }
                 self.end_of_part(lp);
             }

@@ -44,35 +44,45 @@ pub(crate) struct Listening<P: Serve> {
 /// Keys in the order of their connections' ids; eight bytes each, since an idle connection pays for
 /// it. The first and the last of many are taken out without moving the others.
 #[derive(Default)]
-struct Connections(VecDeque<Key>);
+struct Connections {
+    keys: VecDeque<Key>,
+    /// Accepted, and their transport does not stand yet: they have no key here.
+    opening: usize,
+}
 
 impl Connections {
+    /// All that have a socket.
     fn len(&self) -> usize {
-        self.0.len()
+        self.keys.len() + self.opening
     }
 
     fn place(&self, lp: &Loop, id: u64) -> Result<usize, usize> {
-        self.0.binary_search_by_key(&id, |&key| id_of(lp, key))
+        self.keys.binary_search_by_key(&id, |&key| id_of(lp, key))
     }
 
     fn set(&mut self, lp: &Loop, id: u64, key: Key) {
         match self.place(lp, id) {
-            Ok(at) => self.0[at] = key,
-            Err(at) => self.0.insert(at, key),
+            Ok(at) => self.keys[at] = key,
+            Err(at) => {
+                self.opening -= 1;
+                self.keys.insert(at, key);
+            }
         }
     }
 
     fn end(&mut self, lp: &Loop, id: u64) {
-        if let Ok(at) = self.place(lp, id) {
-            self.0.remove(at);
-        }
-        if self.0.len() < self.0.capacity() / 4 {
-            self.0.shrink_to(2 * self.0.len());
+        let Ok(at) = self.place(lp, id) else {
+            self.opening -= 1;
+            return;
+        };
+        self.keys.remove(at);
+        if self.keys.len() < self.keys.capacity() / 4 {
+            self.keys.shrink_to(2 * self.keys.len());
         }
     }
 
     fn get(&self, lp: &Loop, id: u64) -> Option<Key> {
-        self.0.get(self.place(lp, id).ok()?).copied()
+        self.keys.get(self.place(lp, id).ok()?).copied()
     }
 }
 
@@ -125,7 +135,7 @@ impl<P: Serve> Listening<P> {
 
     fn look_again(&self, lp: &Loop) {
         if let Some(bound) = &*self.bound.borrow() {
-            lp.again(bound.key);
+            bound.list_again(lp);
         }
     }
 
@@ -186,6 +196,7 @@ impl<P: Serve> Listening<P> {
             }
         }
         let is_tls = stream.is_tls();
+        self.connections.borrow_mut().opening += 1;
         slot.core.opened.set(lp.now_ms());
         slot.core.put_stream(stream);
         if is_tls {
@@ -210,7 +221,7 @@ impl<P: Serve> Listens for Listening<P> {
         let mut made: Option<Rc<Bound<P>>> = None;
         lp.insert_with(|key| {
             let alarm = Cell::new(TimerKey::NONE);
-            let bound = Rc::new(Bound { key, socket, side, alarm });
+            let bound = Rc::new(Bound { key, socket, side, alarm, listed: Cell::new(false) });
             made = Some(bound.clone());
             bound
         });
@@ -249,7 +260,7 @@ impl<P: Serve> Listens for Listening<P> {
     }
 
     fn connections(&self) -> Vec<Key> {
-        self.connections.borrow().0.iter().copied().collect()
+        self.connections.borrow().keys.iter().copied().collect()
     }
 
     fn connection(&self, lp: &Loop, id: u64) -> Option<Key> {
@@ -288,10 +299,26 @@ struct Bound<P: Serve> {
     socket: RefCell<Option<Listener>>,
     side: Rc<Listening<P>>,
     alarm: Cell<TimerKey>,
+    /// On the loop's ready list.
+    listed: Cell<bool>,
+}
+
+impl<P: Serve> Bound<P> {
+    fn list_again(&self, lp: &Loop) {
+        if !self.listed.replace(true) {
+            lp.again(self.key);
+        }
+    }
 }
 
 impl<P: Serve> Endpoint for Bound<P> {
-    fn handle_ready(self: Rc<Self>, lp: &Rc<Loop>, _: Readiness) {
+    fn handle_ready(self: Rc<Self>, lp: &Rc<Loop>, ready: Readiness) {
+        if ready == Readiness::AGAIN {
+            self.listed.set(false);
+        } else if self.listed.get() {
+            // The ready list asks it: one budget a turn, not two.
+            return;
+        }
         for _ in 0..ACCEPTS_A_TURN {
             if self.side.paused.get() || self.side.is_full() {
                 return;
@@ -318,12 +345,12 @@ impl<P: Serve> Endpoint for Bound<P> {
                 }
             }
         }
-        lp.again(self.key);
+        self.list_again(lp);
     }
 
     fn handle_alarm(self: Rc<Self>, lp: &Rc<Loop>) {
         lp.set_alarm(&self.alarm, self.key, None);
-        lp.again(self.key);
+        self.list_again(lp);
     }
 
     fn handle_ending(self: Rc<Self>, lp: &Rc<Loop>, _: Ending) {

@@ -292,3 +292,17 @@ fn set_max_package_size_is_the_limit_of_a_clients_messages_too() {
     let (first, payload) = server.join().expect("the server's own assertions");
     assert_eq!((first, &payload[..2]), (0x88, &1009u16.to_be_bytes()[..]));
 }
+
+#[test]
+fn a_turn_accepts_no_more_than_its_budget_however_many_come() {
+    // Each within its budget; what is left goes on the ready list.
+    let (worker, addr) = listening::<Tcp>("tcp");
+    let mut peers = Vec::new();
+    for _ in 0..4 {
+        peers.extend((0..100).map(|_| raw_connect(addr)));
+        let before = worker.connections().len();
+        turn();
+        assert!(worker.connections().len() - before <= 64, "at once, after {before}");
+    }
+    turn_until(|| worker.connections().len() == peers.len());
+}

@@ -23,6 +23,7 @@ mod peers;
 mod processes;
 mod protocols;
 mod re_entrancy;
+mod revived;
 mod running;
 mod scenarios;
 mod sending;
@@ -30,6 +31,8 @@ mod states;
 mod stopping;
 #[cfg(feature = "tls")]
 mod tls_ends;
+#[cfg(feature = "tls")]
+mod tls_openings;
 #[cfg(feature = "tls")]
 mod verifier;
 mod violations;
