@@ -64,7 +64,7 @@ mod sealed {
 
 /// A connection's handle: eight bytes, `Copy`, `!Send`. Once the connection has ended it is quiet:
 /// `send` answers [`Sent::Dropped`], `status` [`Status::Closed`], getters `None`, 0 or empty. Never
-/// a panic, never another connection.
+/// a panic, never another connection. Other threads name it by its [`token`](Self::token).
 ///
 /// (Manual: TcpConnection, AsyncTcpConnection.)
 pub struct Connection<P, R> {

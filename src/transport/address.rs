@@ -309,14 +309,22 @@ impl Scheme {
             "" => format!("the scheme is missing: write `{name}://{rest}`"),
             "ws" => format!("ws:// is for clients: a server writes {}", line("websocket")),
             "wss" => format!(
-                "wss:// is for clients: a server writes {} and calls `set_tls`",
+                "wss:// is for clients: a server writes {} and calls \
+                 `set_transport(Transport::Ssl)` and `set_tls`",
                 line("websocket")
             ),
             "https" => {
-                format!("https:// is http:// with TLS: write {} and call `set_tls`", line("http"))
+                format!(
+                    "https:// is http:// with TLS: write {} and call \
+                     `set_transport(Transport::Ssl)` and `set_tls`",
+                    line("http")
+                )
             }
             "ssl" | "tls" => {
-                format!("a server writes `{name}://{rest}` and calls `set_tls` for TLS")
+                format!(
+                    "a server writes `{name}://{rest}` and calls \
+                     `set_transport(Transport::Ssl)` and `set_tls` for TLS"
+                )
             }
             "udp" => format!("udp:// is for a Worker::<Udp>, not for the type `{name}`"),
             "http" | "websocket" | "text" | "frame" => format!(

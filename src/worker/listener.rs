@@ -150,6 +150,23 @@ impl<P: Serve> Listening<P> {
         full
     }
 
+    /// TLS wants two calls: with one of them nobody gets what was meant.
+    fn warn_of_half_tls(&self) {
+        let has_certificate = self.tls.borrow().is_some();
+        match (self.secure.get(), has_certificate) {
+            (true, false) => log::error!(
+                "{}: set_transport(Transport::Ssl) without a certificate turns everyone away: \
+                 call set_tls",
+                self.address.text
+            ),
+            (false, true) => log::warn!(
+                "{}: set_tls alone does not turn TLS on: call set_transport(Transport::Ssl)",
+                self.address.text
+            ),
+            _ => {}
+        }
+    }
+
     /// Somebody has connected.
     fn accepted(&self, lp: &Rc<Loop>, stream: Stream, peer: Peer) {
         let tls = if self.secure.get() { self.tls.borrow().clone() } else { None };
@@ -230,6 +247,7 @@ impl<P: Serve> Listens for Listening<P> {
     }
 
     fn accept(&self, lp: &Rc<Loop>) {
+        self.warn_of_half_tls();
         let bound = self.bound.borrow().clone();
         let Some(bound) = bound else { return };
         let mut socket = bound.socket.borrow_mut();

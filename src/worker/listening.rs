@@ -80,7 +80,7 @@ impl<P: Serve> Worker<P> {
         self.any().local_addr()
     }
 
-    /// Closes the listening socket and leaves connections alone.
+    /// Closes the listening socket and leaves connections alone. (Manual: Worker::unlisten.)
     pub fn unlisten(&self) {
         let worker = registry::find(self.number);
         with_loop(|lp| {
@@ -90,23 +90,34 @@ impl<P: Serve> Worker<P> {
         });
     }
 
-    /// Leaves newcomers in the kernel's queue.
+    /// Leaves newcomers in the kernel's queue. (Manual: Worker::pauseAccept.)
     pub fn pause_accept(&self) {
         self.with_side(|side| side.paused.set(true));
     }
 
-    /// Accepts again, in the next turn.
+    /// Accepts again, in the next turn. (Manual: Worker::resumeAccept.)
     pub fn resume_accept(&self) {
         with_loop(|lp| self.with_side(|side| side.resume(lp)));
     }
 
     /// [`Transport::Ssl`]: its connections speak TLS; [`set_tls`](Self::set_tls) gives the
-    /// certificate. For connections accepted later.
+    /// certificate. For connections accepted later. (Manual: Worker::$transport.)
+    ///
+    /// ```
+    /// use workerman::prelude::*;
+    ///
+    /// fn secure(worker: Worker<Websocket>) -> Result {
+    ///     worker.set_transport(Transport::Ssl);
+    ///     worker.set_tls(Tls::new().identity_files("fullchain.pem", "privkey.pem"))?;
+    ///     Ok(())
+    /// }
+    /// ```
     pub fn set_transport(&self, transport: Transport) {
         self.with_side(|side| side.secure.set(transport == Transport::Ssl));
     }
 
-    /// Certificate and key; they are read at once. For connections accepted later.
+    /// Certificate and key; they are read at once. They do not turn TLS on:
+    /// [`set_transport`](Self::set_transport) does. For connections accepted later.
     ///
     /// # Errors
     /// [`Error::Tls`]: a file that cannot be read or used, by its name.
@@ -130,7 +141,7 @@ impl<P: Serve> Worker<P> {
         all.into_iter().filter_map(|con| con.downcast()).collect()
     }
 
-    /// The one with this id.
+    /// The one with this id: PHP's `$worker->connections[$id]`.
     pub fn connection(&self, id: u64) -> Option<TcpConnection<P>> {
         self.any().connection(id)?.downcast()
     }
@@ -199,7 +210,8 @@ impl Worker<Websocket> {
     }
 
     /// Pages from other hosts that may connect, beside the server's own: `"https://example.com"`.
-    /// For connections accepted later.
+    /// Others get a 403, and `on_error` (or a debug line of the log) shows the call that would
+    /// admit them. For connections accepted later. (RFC 6455 §10.2.)
     ///
     /// # Errors
     /// [`Error::Header`] for what is no origin.

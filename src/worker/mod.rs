@@ -21,7 +21,8 @@ pub use run::RunStatus;
 pub use spawn::{Running, spawn};
 
 /// A worker's handle: `Copy`, `!Send`. `Worker::new()` is one that listens on nothing: the usual
-/// home of timers and clients.
+/// home of timers and clients. Another thread reaches what belongs to it through
+/// [`LoopHandle::defer`](crate::LoopHandle::defer).
 ///
 /// ```
 /// use workerman::prelude::*;
@@ -188,6 +189,19 @@ impl Worker<()> {
     /// Worker::stopAll.)
     pub fn stop_all() {
         with_loop(|lp| lp.ask_stop());
+    }
+
+    /// A line of the program's own in the log, at the level `info` and with the target
+    /// `workerman`. Before `run_all` or `turn` it is lost, unless the program has installed a
+    /// logger: these give it one. (Manual: Worker::log.)
+    ///
+    /// ```
+    /// use workerman::Worker;
+    ///
+    /// Worker::log(format_args!("{} users", 3));
+    /// ```
+    pub fn log(line: impl fmt::Display) {
+        log::info!(target: "workerman", "{line}");
     }
 
     /// Whether a run is on in this thread.

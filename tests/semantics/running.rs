@@ -1,5 +1,6 @@
 //! Runs: how they begin, go on and follow one another; the doors from other threads; foreign
 //! descriptors.
+use crate::support::log::{keep_log, logged_with};
 use crate::support::{
     Transcript, nobody_listens, own_host, raw_connect, raw_listener, run_all_in_time, turn_for,
     turn_until,
@@ -554,4 +555,11 @@ fn a_descriptor_can_be_watched_again_in_the_next_run() {
     }
     // Watches of runs that have ended are quiet, also when they go.
     drop(kept);
+}
+
+#[test]
+fn a_line_of_the_programs_own_goes_to_the_log() {
+    keep_log();
+    Worker::log(format_args!("{} users", 3));
+    assert_eq!(logged_with("INFO", "3 users"), 1);
 }
