@@ -48,7 +48,11 @@ pub struct Glance {
     pub(crate) end: usize,
 }
 
-/// The peer broke the protocol. The connection is closed, WebSocket with `code` in its close frame.
+/// The peer broke the protocol: `on_error(SessionFail)` says how, and the connection closes, a
+/// WebSocket with `code` in its close frame. From `encode`: the message cannot be sent.
+///
+/// `?` makes one of every error type; of a text [`Violation::new`] does, as in
+/// `.ok_or_else(|| Violation::new("too short"))?`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
     reason: Cow<'static, str>,
@@ -271,6 +275,70 @@ impl fmt::Debug for Context<'_> {
 
 /// One value per session: state without globals. Every connect and reconnect begins with a fresh
 /// one.
+///
+/// A protocol of your own says where a package ends, what it means, and how one is written; and by
+/// [`Serve`] and [`Dial`] who may use it. Its addresses begin with its `NAME`. (Manual: how to
+/// customize a protocol.)
+///
+/// ```
+/// use workerman::prelude::*;
+/// use workerman::{Context, Dial, Input, Serve, Violation};
+///
+/// /// A number of one byte, then so many bytes of text.
+/// #[derive(Default)]
+/// struct Short;
+///
+/// impl Protocol for Short {
+///     const NAME: &'static str = "short";
+///     type Incoming<'a> = &'a str;
+///     type Outgoing<'a> = &'a str;
+///
+///     fn input(&mut self, buffer: &mut [u8], _: &mut Context) -> Result<Input, Violation> {
+///         Ok(match buffer {
+///             [] => Input::Partial,
+///             [length, ..] => Input::Package(1 + usize::from(*length)),
+///         })
+///     }
+///
+///     fn decode<'a>(
+///         &mut self,
+///         package: &'a mut [u8],
+///         _: &'a mut Vec<u8>,
+///         _: &mut Context,
+///     ) -> Result<Option<&'a str>, Violation> {
+///         Ok(Some(std::str::from_utf8(&package[1..])?))
+///     }
+///
+///     fn encode(
+///         &mut self,
+///         message: &str,
+///         out: &mut Vec<u8>,
+///         _: &mut Context,
+///     ) -> Result<(), Violation> {
+///         let length = u8::try_from(message.len());
+///         out.push(length.map_err(|_| Violation::new("more than 255 bytes"))?);
+///         out.extend_from_slice(message.as_bytes());
+///         Ok(())
+///     }
+/// }
+/// impl Serve for Short {}
+/// impl Dial for Short {}
+///
+/// let server = workerman::spawn(|| {
+///     let echo = Worker::<Short>::listen("short://127.0.0.1:0")?;
+///     echo.on_message(|con, text| con.send(text));
+///     Ok(())
+/// })?;
+/// let con = AsyncTcpConnection::<Short>::new(&format!("short://{}", server.addr()))?;
+/// con.send("hello");
+/// con.on_message(|_, text| {
+///     assert_eq!(text, "hello");
+///     Worker::stop_all();
+/// });
+/// con.connect();
+/// Worker::run_all()?;
+/// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+/// ```
 pub trait Protocol: 'static {
     /// The scheme of its addresses.
     const NAME: &'static str;
