@@ -139,14 +139,15 @@ impl Endpoint for Watched {
 
     fn handle_ending(self: Rc<Self>, lp: &Rc<Loop>, _: Ending) {
         let ended = lp.remove(self.key);
+        // Now, not when its running callback has returned: that one may watch it again.
+        self.deregister();
         drop(ended);
     }
 }
 
-/// However it ends, also with a run that panicked: the descriptor may live on and be watched again.
-impl Drop for Watched {
-    fn drop(&mut self) {
-        if !self.registered.get() {
+impl Watched {
+    fn deregister(&self) {
+        if !self.registered.take() {
             return;
         }
         let gone =
@@ -157,5 +158,12 @@ impl Drop for Watched {
             }
             _ => {}
         }
+    }
+}
+
+/// However it ends, also with a run that panicked: the descriptor may live on and be watched again.
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.deregister();
     }
 }

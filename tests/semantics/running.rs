@@ -503,6 +503,26 @@ fn a_dropped_watch_is_silent_also_inside_its_own_callback() {
 }
 
 #[test]
+fn a_watch_may_be_replaced_by_another_inside_its_own_callback() {
+    // Dropping it ends the watching: the same descriptor can be watched anew, at once.
+    let (mut ours, theirs) = UnixStream::pair().expect("two ends");
+    ours.write_all(b"abc").expect("the socket takes it");
+    let theirs = Rc::new(theirs);
+    let watch: Rc<Cell<Option<workerman::Watch<Rc<UnixStream>>>>> = Rc::default();
+    let again = Rc::new(Cell::new(0));
+    let (own, count) = (watch.clone(), again.clone());
+    let made = on_readable(theirs, move |stream| {
+        drop(own.take());
+        let count = count.clone();
+        own.set(Some(on_readable(stream.clone(), move |_| count.set(count.get() + 1))?));
+        Ok(())
+    });
+    watch.set(Some(made.expect("a socket can be watched")));
+    turn_until(|| again.get() > 1);
+    drop(watch.take());
+}
+
+#[test]
 fn a_regular_file_cannot_be_watched() {
     let path = std::env::temp_dir().join(format!("wm-regular-{}", std::process::id()));
     let file = std::fs::File::create(&path).expect("a file");
