@@ -172,12 +172,17 @@ impl<P: Serve> Listening<P> {
         let tls = if self.secure.get() { self.tls.borrow().clone() } else { None };
         let stream = match (self.secure.get(), tls) {
             (false, _) => Ok(stream),
-            (true, Some(tls)) => stream.over_tls_server(&tls).map_err(|e| e.reason),
-            (true, None) => Err("the worker has no certificate: call set_tls".into()),
+            (true, Some(tls)) => stream.over_tls_server(&tls),
+            (true, None) => {
+                // The start has said it as an error, once.
+                log::debug!("{}: no certificate: a connection is turned away", self.address.text);
+                return;
+            }
         };
         let mut stream = match stream {
             Ok(stream) => stream,
-            Err(reason) => {
+            Err(e) => {
+                let reason = e.reason;
                 log::error!("{}: a connection is turned away: {reason}", self.address.text);
                 return;
             }
