@@ -550,7 +550,7 @@ mod tests {
 
     #[test]
     fn room_grows_by_what_has_arrived_and_no_further_than_the_package() {
-        assert_eq!(grown(100, 1 << 20), FIRST_ROOM);
+        assert_eq!(grown(100, 1 << 20), 100 + FIRST_ROOM);
         assert_eq!(grown(20 << 10, 1 << 20), 80 << 10);
         // A line of unknown length: at most as long as the limit allows, and not sixteen megabytes.
         assert_eq!(grown(1 << 20, 10 << 20), 10 << 20);
