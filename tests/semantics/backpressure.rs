@@ -245,7 +245,8 @@ fn unsent_bytes_without_progress_end_the_session() {
     let before = std::time::Instant::now();
     fill(|| con.send("x".repeat(100 << 10)));
     turn_until(|| seen.has("close"));
-    assert!(before.elapsed() >= Duration::from_millis(200));
+    // What was sent between two turns counts from the former one.
+    assert!(before.elapsed() >= Duration::from_millis(150));
     seen.assert(&["SendFail CLOSING", "close"]);
 }
 
