@@ -347,6 +347,10 @@ impl<P: Serve> Endpoint for Bound<P> {
             // The ready list asks it: one budget a turn, not two.
             return;
         }
+        if self.alarm.get() != TimerKey::NONE {
+            // Out of descriptors: the alarm asks again.
+            return;
+        }
         for _ in 0..ACCEPTS_A_TURN {
             if self.side.paused.get() || self.side.is_full() {
                 return;
