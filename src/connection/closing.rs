@@ -123,7 +123,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
     pub(crate) fn advance(self: &Rc<Self>, lp: &Rc<Loop>) {
         let core = &self.core;
         let empty = core.unsent() == 0 && !core.has(flag::BLOCKED);
-        if !empty {
+        if !empty || core.peek_rare(|rare| rare.pieces_wait) == Some(true) {
             return;
         }
         match core.stage() {
@@ -407,6 +407,8 @@ impl Core {
             rare.farewell_left = None;
             rare.lingering_since = None;
             rare.last_input = None;
+            rare.input_waits = false;
+            rare.pieces_wait = false;
             rare.program_bytes = 0;
             rare.answers_waiting = 0;
             rare.pong = Vec::new();

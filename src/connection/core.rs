@@ -139,6 +139,10 @@ pub(crate) struct Rare {
     pub(crate) heartbeat: Option<Box<Heartbeat>>,
     /// User data by type; `None` while a closure has it.
     pub(crate) data: Properties,
+    /// What came next waits for the protocol, not for the peer.
+    pub(crate) input_waits: bool,
+    /// The next piece of a long body is asked for in the next turn.
+    pub(crate) pieces_wait: bool,
     /// Encoded for the session to come, or for the handshake's end.
     pub(crate) ahead: Vec<u8>,
     pub(crate) ahead_messages: u64,

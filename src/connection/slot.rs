@@ -89,6 +89,9 @@ impl<P: Protocol, R: Role> Slot<P, R> {
                 Some(false) => self.release(lp),
                 None => {}
             }
+            if let Some(waits) = notes.input_waits {
+                self.input_waits(lp, waits);
+            }
             if notes.close {
                 self.close_flushing(lp);
             }
@@ -104,6 +107,16 @@ impl<P: Protocol, R: Role> Slot<P, R> {
                 self.violated(lp, violation, pad);
                 return;
             }
+        }
+    }
+
+    /// Whole packages may lie in the rest that the protocol did not want yet.
+    fn input_waits(&self, lp: &Loop, waits: bool) {
+        self.core.with_rare(|rare| rare.input_waits = waits);
+        self.core.set(flag::REARM);
+        if !waits {
+            self.core.set(flag::PARKED);
+            self.core.list_again(lp);
         }
     }
 

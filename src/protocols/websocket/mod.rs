@@ -57,7 +57,7 @@ impl Websocket {
     /// Answers an upgrade request that an `Http` worker received: `con.upgrade_with` goes on with
     /// it. `Err` is the refusal to send.
     pub fn accept(request: &Request) -> Result<Websocket, Response> {
-        let answering = Answering::accepted(request.head())?;
+        let answering = Answering::accepted(request.to_head())?;
         let mut websocket = Websocket::default();
         *websocket.session.pending() = Some(Pending::Server(Box::new(answering)));
         Ok(websocket)

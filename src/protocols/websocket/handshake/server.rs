@@ -41,11 +41,11 @@ impl Answering {
     }
 
     /// One whose request an HTTP server has read.
-    pub(crate) fn accepted(request: &RequestHead) -> Result<Self, Response> {
-        let accept = check(request).map_err(Refused::into_response)?;
+    pub(crate) fn accepted(request: RequestHead) -> Result<Self, Response> {
+        let accept = check(&request).map_err(Refused::into_response)?;
         let answering = Answering { accept, ..Answering::default() };
-        answering.check_origin(request).map_err(Refused::into_response)?;
-        Ok(Answering { request: Some(Box::new(request.clone())), ..answering })
+        answering.check_origin(&request).map_err(Refused::into_response)?;
+        Ok(Answering { request: Some(Box::new(request)), ..answering })
     }
 
     /// The request is read, and the program has not been asked, or not answered.
