@@ -536,3 +536,6 @@ impl Protocol for Http {
 }
 
 impl Serve for Http {}
+
+#[cfg(test)]
+mod tests;
