@@ -36,7 +36,8 @@ pub use worker::{RunStatus, Running, Worker, WorkerRef, spawn};
 pub mod prelude {
     pub use crate::{
         AsyncTcpConnection, Data, ErrorCode, Failure, Frame, Http, Protocol, Request, Response,
-        Result, Sent, Status, Tcp, TcpConnection, Text, Timer, Tls, Transport, Websocket, Worker, Ws,
+        Result, Sent, Status, Tcp, TcpConnection, Text, Timer, Tls, Transport, Websocket, Worker,
+        Ws,
     };
 }
 

@@ -283,6 +283,10 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         if scratch.capacity() > 0 {
             lp.put_scratch(scratch);
         }
+        // What `input` has noted about a package that is not whole.
+        if !cx.pad.is_empty() {
+            self.apply(lp, mem::take(cx.pad));
+        }
         let counts = matches!(self.core.stage(), Stage::Open | Stage::Farewell);
         if counts || self.core.has(flag::UPGRADED) { at } else { whole }
     }

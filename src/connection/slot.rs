@@ -115,6 +115,10 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         self.core.with_rare(|rare| rare.input_waits = waits);
         self.core.set(flag::REARM);
         if !waits {
+            if let Some(rest) = &mut self.core.state.borrow_mut().rest {
+                // Until now it was not the peer that others waited for.
+                rest.moved_at = lp.now_ms();
+            }
             self.core.set(flag::PARKED);
             self.core.list_again(lp);
         }

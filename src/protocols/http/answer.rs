@@ -1,7 +1,7 @@
 //! Answers on their way out: heads (RFC 9112 §4), lengths (§6), and bodies in one piece or many.
 use super::conditional::{Conditions, Plan, tag};
 use super::date::{self, date};
-use super::files::{self, About, Sending};
+use super::files::{self, About, File, Sending};
 use super::reply::{Chunk, Kind, Reply};
 use super::response::reason_of;
 use super::{Refused, list};
@@ -9,7 +9,6 @@ use crate::protocols::tcp::LENT_FROM;
 use crate::protocols::{Context, Violation};
 use crate::{Payload, Response};
 use std::borrow::Cow;
-use std::fs::File;
 use std::io::{ErrorKind, Write};
 use std::path::Path;
 
@@ -438,9 +437,10 @@ fn in_pieces(response: &Response) -> Result<bool, Violation> {
         };
     }
     let kind = response.header("content-type").unwrap_or("");
-    let events = kind.split(';').next().is_some_and(|kind| {
-        kind.trim().eq_ignore_ascii_case("text/event-stream")
-    });
+    let events = kind
+        .split(';')
+        .next()
+        .is_some_and(|kind| kind.trim().eq_ignore_ascii_case("text/event-stream"));
     Ok(events && response.header("content-length").is_none())
 }
 

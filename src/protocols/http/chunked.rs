@@ -69,7 +69,9 @@ impl Chunked {
     fn byte(&mut self, byte: u8, trailer_limit: usize) -> Result<(), Refused> {
         let wrong = |why: &'static str| Err(Refused::new(400, why));
         match (self.place, byte) {
-            (Place::Size, b'\r' | b';') if self.length == 0 => return wrong("a chunk without size"),
+            (Place::Size, b'\r' | b';') if self.length == 0 => {
+                return wrong("a chunk without size");
+            }
             (Place::Size | Place::Extension, b'\r') => self.place = Place::SizeEnd,
             (Place::Size, b';') => {
                 self.place = Place::Extension;

@@ -1,5 +1,6 @@
 //! The one place where HTTP touches files: those that are sent, and those that were uploaded.
-use std::fs::{self, File, OpenOptions};
+pub(super) use std::fs::File;
+use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;

@@ -205,7 +205,8 @@ impl<'a> UploadedFile<'a> {
 mod tests {
     use super::*;
 
-    const FORM: &[u8] = b"ignored\r\n--x\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\none\r\n\
+    const FORM: &[u8] =
+        b"ignored\r\n--x\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\none\r\n\
         --x\r\ncontent-disposition: form-data; name=f; filename=\"C:\\\\a \\\"b\\\".txt\"\r\n\
         Content-Type: text/plain\r\n\r\n--x\r\n-\r\n\r\n--x\r\n\r\nbare\r\n--x--\r\nepilogue";
 

@@ -96,9 +96,8 @@ impl ServerSentEvent {
 
     /// A line end in a name or an id would begin another field.
     pub(super) fn fault(&self) -> Option<&'static str> {
-        let wrong = |text: &Option<String>| {
-            text.as_ref().is_some_and(|text| text.bytes().any(is_control))
-        };
+        let wrong =
+            |text: &Option<String>| text.as_ref().is_some_and(|text| text.bytes().any(is_control));
         (wrong(&self.event) || wrong(&self.id))
             .then_some("an event's name or id holds a control character: take it out")
     }
@@ -178,7 +177,10 @@ mod tests {
 
     #[test]
     fn an_event_is_written_field_by_field_and_its_data_line_by_line() {
-        assert_eq!(ServerSentEvent::new("a\r\nb\rc\n").to_string(), "data: a\ndata: b\ndata: c\ndata: \n\n");
+        assert_eq!(
+            ServerSentEvent::new("a\r\nb\rc\n").to_string(),
+            "data: a\ndata: b\ndata: c\ndata: \n\n"
+        );
         assert_eq!(ServerSentEvent::new("").to_string(), "data: \n\n");
         assert_eq!(ServerSentEvent::default().retry(2).to_string(), "retry: 2000\n\n");
     }

@@ -1,7 +1,7 @@
 //! A response: made to be sent, or read from the wire.
-use super::head::{HeadFault, fault, places, text_of};
 use super::check_header;
 use super::cookie::Cookie;
+use super::head::{HeadFault, fault, places, text_of};
 use crate::Error;
 use std::fmt;
 use std::path::Path;

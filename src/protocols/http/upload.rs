@@ -72,9 +72,8 @@ impl Form {
 
     /// The lines of the uploads, for [`UploadedFile`](super::UploadedFile).
     pub(super) fn spilled(&self) -> String {
-        let line = |(at, upload): &(usize, Upload)| {
-            format!("{at} {} {}\n", upload.bytes(), upload.path())
-        };
+        let line =
+            |(at, upload): &(usize, Upload)| format!("{at} {} {}\n", upload.bytes(), upload.path());
         self.uploads.iter().map(line).collect()
     }
 

@@ -98,7 +98,9 @@ fn an_interim_response_leaves_the_request_unanswered() {
     line.feed(GET);
     line.send(Response::new(103).with_header("Link", "</a.css>")).expect("a hint");
     line.send("x").expect("the answer");
-    assert!(line.text().starts_with("HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\nHTTP/1.1 2"));
+    assert!(
+        line.text().starts_with("HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\nHTTP/1.1 2")
+    );
     let mut old = Line::new(silent);
     old.feed(b"GET / HTTP/1.0\r\n\r\n");
     old.send(Response::new(103)).expect("nothing");
@@ -195,7 +197,8 @@ impl Drop for Scrap {
 fn a_file_is_sent_with_its_kind_and_its_validators() {
     let file = Scrap::new("kind.css", b"p {}");
     let text = answer(GET, file.response());
-    for line in ["Content-Type: text/css;charset=utf-8", "Accept-Ranges: bytes", "ETag: \"", "Last-"]
+    for line in
+        ["Content-Type: text/css;charset=utf-8", "Accept-Ranges: bytes", "ETag: \"", "Last-"]
     {
         assert!(text.contains(&format!("\r\n{line}")), "{line}: {text}");
     }

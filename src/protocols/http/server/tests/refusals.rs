@@ -22,10 +22,7 @@ const HEADS: &[(u16, &str)] = &[
     (413, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 99999999999999999999999999"),
     (400, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nTransfer-Encoding: chunked"),
     (400, "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nContent-Length: 5"),
-    (
-        400,
-        "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
-    ),
+    (400, "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked"),
     (400, "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: x\r\nTransfer-Encoding: chunked"),
     (400, "POST / HTTP/1.0\r\nHost: h\r\nTransfer-Encoding: chunked"),
     (501, "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: gzip, chunked"),
