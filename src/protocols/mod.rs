@@ -249,8 +249,8 @@ impl Context<'_> {
         self.pad.write().hold = Some(false);
     }
 
-    /// `input` was asked and wants nothing before [`read_on`](Context::read_on); what waits meanwhile
-    /// is nobody's delay.
+    /// `input` was asked and wants nothing before [`read_on`](Context::read_on); what waits
+    /// meanwhile is nobody's delay.
     pub(crate) fn read_no_further(&mut self) {
         self.pad.write().input_waits = Some(true);
     }
