@@ -2,8 +2,8 @@
 //!
 //!     cargo run --example echo_server [PORT or ADDRESS]
 //!
-//! Default: 127.0.0.1:9001. Its limits are raised to what the Autobahn test suite sends: 16 MiB,
-//! and 65 536 pieces with an empty one behind them.
+//! ADDRESS is `127.0.0.1:9001` (the default) or `websocket://0.0.0.0:9001`. Its limits are raised
+//! to what the Autobahn test suite sends: 16 MiB, and 65 536 pieces with an empty one behind them.
 use workerman::Limits;
 use workerman::prelude::*;
 
@@ -11,9 +11,10 @@ fn main() -> Result {
     let address = match std::env::args().nth(1) {
         None => "127.0.0.1:9001".into(),
         Some(port) if port.bytes().all(|b| b.is_ascii_digit()) => format!("127.0.0.1:{port}"),
-        Some(address) => address.trim_start_matches("websocket://").to_owned(),
+        Some(address) => address,
     };
-    let worker = Worker::<Websocket>::listen(&format!("websocket://{address}"))?;
+    let address = if address.contains("://") { address } else { format!("websocket://{address}") };
+    let worker = Worker::<Websocket>::listen(&address)?;
     worker.set_limits(Limits::new().message_bytes(16 << 20).fragments(65_537));
     worker.on_message(|con, data| con.send(data));
     Worker::run_all()

@@ -314,7 +314,35 @@ pub enum Sent {
     Dropped,
 }
 
-/// What a callback may return: nothing, the result of `send`, or a `Result` of these.
+/// What a callback may return: nothing, the result of `send`, an `Option` of these (what
+/// `token.get().map(..)` and `con.with(..)` give; `None` is nothing), or a [`Result`].
+///
+/// What becomes of an `Err`:
+///
+/// - a callback of a connection: it is logged and the connection closes (a WebSocket with 1011),
+///   unless `Worker::set_error_handler` says otherwise; after `on_close` it is only logged;
+/// - a timer, `defer`, `on_signal`, `on_readable`: it is logged; a repeating timer goes on;
+/// - `on_worker_start`: the run ends, and `run_all` returns it;
+/// - `on_worker_stop`: it is logged, and stopping goes on.
+///
+/// (RFC 6455 §7.4.1 for 1011.)
+///
+/// ```
+/// use workerman::prelude::*;
+///
+/// #[derive(Default)]
+/// struct Sum(u64);
+///
+/// fn add(con: TcpConnection<Text>, data: Data) -> Result {
+///     let n: u64 = data.as_str().ok_or("text only")?.parse()?;
+///     con.with(|sum: &mut Sum| sum.0 += n);
+///     Ok(())
+/// }
+/// # fn f(worker: Worker<Text>) {
+/// worker.on_message(add);
+/// worker.on_message(|con, _| con.with(|sum: &mut Sum| con.send(sum.0)));
+/// # }
+/// ```
 #[diagnostic::on_unimplemented(
     message = "a callback returns nothing, the result of `send`, or `workerman::Result`",
     label = "this callback returns `{Self}`",
@@ -357,6 +385,12 @@ mod sealed {
             self.map(drop)
         }
     }
+    impl<T: Sealed> Sealed for Option<T> {
+        #[inline]
+        fn settle(self) -> std::result::Result<(), CallbackError> {
+            self.map_or(Ok(()), T::settle)
+        }
+    }
     macro_rules! nothing {
         ($($ty:ty),*) => {$(
             impl Sealed for $ty {
@@ -372,8 +406,10 @@ mod sealed {
 impl Outcome for () {}
 impl Outcome for bool {}
 impl Outcome for crate::Timer {}
+#[diagnostic::do_not_recommend]
 impl Outcome for sealed::Never {}
 impl Outcome for Sent {}
+impl<T: Outcome> Outcome for Option<T> {}
 impl Outcome for Result<()> {}
 impl Outcome for Result<Sent> {}
 
@@ -395,6 +431,14 @@ mod tests {
             line.contains("tcp://127.0.0.1:80") && line.contains("choose another port"),
             "{line}"
         );
+    }
+
+    #[test]
+    fn an_option_is_settled_as_what_is_in_it() {
+        assert!(Settle::settle(None::<Sent>).is_ok());
+        assert!(Settle::settle(Some(Sent::Dropped)).is_ok());
+        let failed: Result = Err("no".into());
+        assert_eq!(Settle::settle(Some(failed)).map_err(|e| e.to_string()), Err("no".into()));
     }
 
     #[test]

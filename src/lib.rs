@@ -1,5 +1,51 @@
 //! Workerman's worker/connection model in Rust: WebSocket clients and servers with plain callbacks,
 //! without `async`.
+//!
+//! A [`Worker`] is what runs; an [`AsyncTcpConnection`] is a client, a [`TcpConnection`] one that a
+//! worker accepted. The type parameter is the protocol: [`Ws`] for WebSocket clients, [`Websocket`]
+//! for servers, [`Tcp`], [`Text`], [`Frame`], or a [`Protocol`] of your own.
+//!
+//! ```
+//! use workerman::prelude::*;
+//!
+//! fn main() -> Result {
+//!     let chat = Worker::<Websocket>::listen("websocket://127.0.0.1:0")?;
+//!     chat.on_message(move |_, data| {
+//!         for con in chat.connections() {
+//!             con.send(data);
+//!         }
+//!     });
+//!     chat.on_worker_start(|chat| {
+//!         let address = chat.local_addr().ok_or("it does not listen")?;
+//!         let con = AsyncTcpConnection::<Ws>::new(&format!("ws://{address}"))?;
+//!         con.on_websocket_connect(|con, _| con.send("hello"));
+//!         con.on_message(|_, data| {
+//!             println!("recv: {data}");
+//!             Worker::stop_all();
+//!         });
+//!         con.on_error(|_, _, failure| println!("error: {failure}"));
+//!         con.on_close(|con| con.reconnect(1));
+//!         con.connect();
+//!         Ok(())
+//!     });
+//!     Worker::run_all()
+//! }
+//! ```
+//!
+//! - **Everything runs in one thread**, the one that calls [`Worker::run_all`]. Connections,
+//!   workers and timers are handles: numbers that are `Copy`, so that every closure can own them.
+//!   One whose object is gone does nothing.
+//! - **Callbacks never nest.** What a callback causes (`on_close`, `on_buffer_full`) is delivered
+//!   when it has returned. What it may end with is an [`Outcome`]: mind `Ok(())` where it uses `?`.
+//! - **Errors** show where the mistake is: in the set-up as an [`Error`], in the network or the
+//!   peer as a [`Failure`] in `on_error`, in a callback as its `Err`. What nobody asked to hear of
+//!   is a line of the log.
+//! - **Lengths of time** are seconds, whole or not, or a [`Duration`](std::time::Duration): see
+//!   [`Interval`]. Sizes are bytes. Every limit has a default: see [`Limits`].
+//! - **Other threads** send through [`LoopHandle::defer`] and a [`Token`].
+//! - **Tests** start servers by [`spawn`]; programs with a loop of their own call [`Worker::turn`].
+//! - Once a second: [`Timer`]. TLS: [`Tls`]. Signals and foreign descriptors: [`on_signal`],
+//!   [`on_readable`].
 #![forbid(unsafe_code)]
 
 pub mod connection;

@@ -1,10 +1,11 @@
 //! Every limit has a default, a name with its unit, and a setter.
 use crate::Interval;
 use std::cell::RefCell;
+use std::rc::Rc;
 use std::time::Duration;
 
 thread_local! {
-    static DEFAULT: RefCell<Option<Limits>> = const { RefCell::new(None) };
+    static DEFAULT: RefCell<Option<Rc<Limits>>> = const { RefCell::new(None) };
 }
 
 /// What a connection may use: given to a worker or a connection by `set_limits`;
@@ -39,11 +40,7 @@ pub struct Limits {
 impl Default for Limits {
     /// What [`Limits::set_default`] gave in this thread, or the numbers beside each method here.
     fn default() -> Self {
-        DEFAULT
-            .try_with(|limits| limits.borrow().clone())
-            .ok()
-            .flatten()
-            .unwrap_or(Limits::BUILT_IN)
+        (*Limits::shared()).clone()
     }
 }
 
@@ -89,9 +86,18 @@ impl Limits {
         Self::default()
     }
 
+    /// The default, once for all who have no limits of their own.
+    pub(crate) fn shared() -> Rc<Limits> {
+        let shared = DEFAULT.try_with(|default| {
+            let mut default = default.borrow_mut();
+            default.get_or_insert_with(|| Rc::new(Limits::BUILT_IN)).clone()
+        });
+        shared.unwrap_or_else(|_| Rc::new(Limits::BUILT_IN))
+    }
+
     /// For connections and workers made after this, in this thread.
     pub fn set_default(limits: Limits) {
-        let _ = DEFAULT.try_with(|default| default.replace(Some(limits)));
+        let _ = DEFAULT.try_with(|default| default.replace(Some(Rc::new(limits))));
     }
 
     counts! {

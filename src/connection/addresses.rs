@@ -11,7 +11,7 @@ impl Core {
             }
             _ => {
                 self.remote_v4.set(0);
-                if remote.is_some() || self.state.borrow().rare.is_some() {
+                if self.peek_rare(|rare| rare.remote).flatten() != remote {
                     self.with_rare(|rare| rare.remote = remote);
                 }
             }

@@ -42,16 +42,22 @@ pub(crate) struct Callbacks<P: Protocol, R: Role> {
     pub(crate) message: Option<Rc<dyn OnMessage<P, R>>>,
     pub(crate) close: Option<Plain<P, R>>,
     pub(crate) error: Option<OnError<P, R>>,
+    /// A client's handshake is complete: here, since nearly every WebSocket client has it.
+    pub(crate) opened: Option<OnResponse<P, R>>,
+    pub(crate) flow: Option<Rc<FlowCallbacks<P, R>>>,
+    pub(crate) websocket: Option<Rc<WebsocketCallbacks<P, R>>>,
+}
+
+/// What few connections have.
+pub(crate) struct FlowCallbacks<P: Protocol, R: Role> {
     pub(crate) end: Option<Plain<P, R>>,
     pub(crate) full: Option<Plain<P, R>>,
     pub(crate) drain: Option<Plain<P, R>>,
-    pub(crate) websocket: Option<Rc<WebsocketCallbacks<P, R>>>,
 }
 
 pub(crate) struct WebsocketCallbacks<P: Protocol, R: Role> {
     pub(crate) upgrade: Option<OnRequest<P, R>>,
     pub(crate) upgraded: Option<OnRequest<P, R>>,
-    pub(crate) opened: Option<OnResponse<P, R>>,
     pub(crate) ping: Option<OnControl<P, R>>,
     pub(crate) pong: Option<OnControl<P, R>>,
     pub(crate) farewell: Option<OnFarewell<P, R>>,
@@ -72,8 +78,9 @@ macro_rules! shared {
         }
     };
 }
-shared!(Callbacks: connect message close error end full drain websocket);
-shared!(WebsocketCallbacks: upgrade upgraded opened ping pong farewell);
+shared!(Callbacks: connect message close error opened flow websocket);
+shared!(FlowCallbacks: end full drain);
+shared!(WebsocketCallbacks: upgrade upgraded ping pong farewell);
 
 /// One `Rc` for many connections; whoever sets one of its own gets a copy then.
 pub(crate) type Shared<P, R> = RefCell<Rc<Callbacks<P, R>>>;
@@ -87,6 +94,17 @@ pub(crate) fn replace<P: Protocol, R: Role, C>(
 ) -> Option<C> {
     let mut shared = shared.borrow_mut();
     std::mem::replace(place(Rc::make_mut(&mut shared)), new)
+}
+
+/// The same for what few connections have.
+pub(crate) fn replace_flow<P: Protocol, R: Role>(
+    shared: &Shared<P, R>,
+    place: impl FnOnce(&mut FlowCallbacks<P, R>) -> &mut Option<Plain<P, R>>,
+    new: Plain<P, R>,
+) -> Option<Plain<P, R>> {
+    let mut shared = shared.borrow_mut();
+    let own = Rc::make_mut(&mut shared).flow.get_or_insert_default();
+    place(Rc::make_mut(own)).replace(new)
 }
 
 /// The same for what only WebSockets have.

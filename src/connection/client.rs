@@ -8,12 +8,13 @@ use super::{Client, Connection, warn_stale};
 use crate::events::with_loop;
 use crate::protocols::{Target, Terms};
 use crate::transport::ClientAddress;
-use crate::{Dial, Error, Interval, Limits, Tls, Transport};
+use crate::{Dial, Error, Interval, Limits, Protocol, Tls, Transport};
 use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-impl<P: Dial + Default> Connection<P, Client> {
+// The bounds stand at the function: so a type that is no client's is told what to write.
+impl<P: Protocol> Connection<P, Client> {
     /// A client for `scheme://host:port/path`: the scheme is `P`'s (for `Ws` also `wss`), `tcp`,
     /// `ssl` or `unix`. Nothing is dialled before [`connect`](Self::connect). (Manual:
     /// AsyncTcpConnection::__construct.)
@@ -28,19 +29,23 @@ impl<P: Dial + Default> Connection<P, Client> {
     /// let e = AsyncTcpConnection::<Ws>::new("websocket://example.com").unwrap_err();
     /// assert!(e.to_string().contains("ws://"));
     /// ```
-    pub fn new(address: &str) -> Result<Self, Error> {
+    pub fn new(address: &str) -> Result<Self, Error>
+    where
+        P: Dial + Default,
+    {
         Self::new_with(address, P::default)
     }
 }
 
 impl<P: Dial> Connection<P, Client> {
-    /// For protocols that need settings: `make` is called for each connect.
+    /// For protocols that need settings: `make` is called for each session, and for the next one
+    /// when something is sent ahead of it.
     ///
     /// # Errors
     /// As for [`new`](Self::new).
     pub fn new_with(address: &str, make: impl Fn() -> P + 'static) -> Result<Self, Error> {
         let address = ClientAddress::parse(address, P::NAME, P::SECURE)?;
-        let limits = Limits::default();
+        let limits = Limits::shared();
         let mut flags = flag::CLIENT;
         if limits.idle != std::time::Duration::MAX {
             flags |= flag::WATCH_INPUT;
@@ -48,9 +53,12 @@ impl<P: Dial> Connection<P, Client> {
         let terms = Terms { limits, remote_host: address.host.clone() };
         let settings = Settings { terms, owner: None };
         let side = ClientSide {
-            make: Box::new(make),
+            make: Box::new(move |made, core| {
+                let mut protocol = made.unwrap_or_else(&make);
+                tell_address(&mut protocol, core);
+                protocol
+            }),
             next: RefCell::new(None),
-            address: tell_address::<P>,
         };
         let dialer = Box::new(Dialer::new(address));
         let key = with_loop(|lp| {
@@ -81,6 +89,21 @@ impl<P: Dial> Connection<P, Client> {
     /// it. On an open connection: closes it first. (Manual: AsyncTcpConnection::reconnect.)
     ///
     /// Seconds or a `Duration`; negative and NaN count as 0. 0 dials in the next turn.
+    ///
+    /// Call it inside `on_close` (or `on_error`): when `on_close` has returned without it the
+    /// handle has ended, and a later call only logs a warning.
+    ///
+    /// ```
+    /// use workerman::prelude::*;
+    ///
+    /// let con = AsyncTcpConnection::<Ws>::new("ws://127.0.0.1:1234")?;
+    /// let mut wait = 0.5;
+    /// con.on_close(move |con| {
+    ///     wait = f64::min(wait * 2.0, 30.0);
+    ///     con.reconnect(wait);
+    /// });
+    /// # Ok::<(), workerman::Error>(())
+    /// ```
     pub fn reconnect(&self, after: impl Into<Interval>) {
         let after = after.into().duration();
         if self.with_slot(|lp, slot| slot.reconnect(lp, after)).is_none() {
@@ -117,18 +140,21 @@ impl<P: Dial> Connection<P, Client> {
 
     /// The local address to dial from (`socket.bindto`). From the next opening on.
     pub fn bind_to(&self, local: SocketAddr) {
-        self.with_slot(|_, slot| slot.core.with_dialer(|dialer| dialer.bind_to = Some(local)));
+        self.with_slot(|_, slot| {
+            slot.core.with_dialer(|dialer| dialer.bind_to = Some(Box::new(local)))
+        });
     }
 
     /// The host of the address; empty on a stale handle.
     pub fn remote_host(&self) -> String {
-        self.with_slot(|_, slot| slot.core.settings().terms.remote_host.clone()).unwrap_or_default()
+        self.with_slot(|_, slot| slot.core.settings().terms.remote_host.to_string())
+            .unwrap_or_default()
     }
 
     /// Path and query of the address: PHP's `getRemoteURI`.
     pub fn remote_uri(&self) -> String {
         let uri = self.with_slot(|_, slot| {
-            slot.core.dialer().map(|dialer| dialer.address.path.clone()).unwrap_or_default()
+            slot.core.dialer().map(|dialer| dialer.address.path.to_string()).unwrap_or_default()
         });
         uri.unwrap_or_default()
     }

@@ -53,7 +53,9 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         let core = &self.core;
         core.set_stage(stage);
         core.clear(flag::HELD | flag::CHOKED | flag::PAUSED);
-        core.with_rare(|rare| rare.closing_since = Some(lp.now()));
+        // The callback that closes may have taken long.
+        let now = lp.read_clock();
+        core.with_rare(|rare| rare.closing_since = Some(now));
         core.set(flag::REARM);
         core.mark_dirty(lp);
         // Bytes that were not read while it was paused are discarded now; the peer's farewell may
@@ -138,12 +140,10 @@ impl<P: Protocol, R: Role> Slot<P, R> {
                 Err(e) => self.flush_failed(lp, e),
             },
             Stage::Farewell => {
-                let first = core.with_rare(|rare| {
-                    let first = rare.farewell_left.is_none();
-                    rare.farewell_left.get_or_insert(lp.now());
-                    first
-                });
+                let first = core.peek_rare(|rare| rare.farewell_left.is_none()) != Some(false);
                 if first {
+                    let now = lp.read_clock();
+                    core.with_rare(|rare| rare.farewell_left = Some(now));
                     core.set(flag::REARM);
                 }
             }
@@ -151,7 +151,8 @@ impl<P: Protocol, R: Role> Slot<P, R> {
                 Ok(true) if core.has(flag::EOF) => self.end(lp),
                 Ok(true) => {
                     core.set_stage(Stage::Lingering);
-                    core.with_rare(|rare| rare.lingering_since = Some(lp.now()));
+                    let now = lp.read_clock();
+                    core.with_rare(|rare| rare.lingering_since = Some(now));
                     core.set(flag::REARM);
                     core.list_again(lp);
                 }
@@ -209,6 +210,9 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         if core.stage() >= Stage::Failing {
             return;
         }
+        if R::ACCEPTED && core.stage() == Stage::Securing {
+            return self.end_unborn(lp);
+        }
         if !core.has(flag::AGAIN) {
             self.drop_ahead();
         }
@@ -239,7 +243,9 @@ impl<P: Protocol, R: Role> Slot<P, R> {
 
     /// The session that it was made for will not be.
     pub(crate) fn drop_next(&self) {
-        let next = self.client.as_ref().and_then(|client| client.next.take());
+        // In use: `make` or `encode` of a send ahead has come here, and that send looks again.
+        let next =
+            self.client.as_ref().and_then(|client| client.next.try_borrow_mut().ok()?.take());
         drop(next);
     }
 
@@ -281,7 +287,8 @@ impl<P: Protocol, R: Role> Slot<P, R> {
             return;
         }
         match core.stage() {
-            Stage::Initial | Stage::Waiting | Stage::Ended => self.schedule(lp, after),
+            Stage::Initial | Stage::Waiting => self.schedule(lp, after),
+            Stage::Ended if !core.has(flag::ON_CLOSED) => self.schedule(lp, after),
             Stage::Dialing if core.has(flag::RECALLABLE) => self.schedule(lp, after),
             // The opening failed before `on_connect`: Workerman then has no `on_close`.
             Stage::Failing if !core.has(flag::OPENED) => {
@@ -348,12 +355,14 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         match core.stage() {
             Stage::Open => {}
             _ if self.client.is_none() => self.cannot_dial(lp),
-            Stage::Initial | Stage::Waiting | Stage::Ended => self.dial_soon(lp),
+            Stage::Initial | Stage::Waiting => self.dial_soon(lp),
+            Stage::Ended if !core.has(flag::ON_CLOSED) => self.dial_soon(lp),
             Stage::Failing if !core.has(flag::OPENED) => {
                 core.forget_session();
                 self.dial_soon(lp);
             }
-            Stage::Failing | Stage::Farewell | Stage::Flushing | Stage::Lingering => {
+            // Also where `on_close` is still on its way: it comes first.
+            stage if stage.is_closing() || matches!(stage, Stage::Failing | Stage::Ended) => {
                 core.set(flag::AGAIN);
                 core.with_rare(|rare| rare.reconnect_after = Duration::ZERO);
             }
@@ -401,28 +410,22 @@ impl Core {
         // Bytes of a message whose own encoding ended the session were put back behind its end.
         state.out = None;
         if let Some(rare) = state.rare.as_deref_mut() {
-            rare.heartbeat = None;
-            rare.deadline = None;
-            rare.closing_since = None;
-            rare.farewell_left = None;
-            rare.lingering_since = None;
-            rare.last_input = None;
-            rare.input_waits = false;
-            rare.pieces_wait = false;
-            rare.program_bytes = 0;
-            rare.answers_waiting = 0;
-            rare.pong = Vec::new();
+            rare.forget_session();
         }
     }
 
     /// An idle limit is judged by when the last byte came.
     pub(crate) fn watch_idle(&self) {
-        if self.settings().limits().idle != Duration::MAX {
+        if self.watches_idle() {
             self.set(flag::WATCH_INPUT);
         }
     }
 
-    pub(crate) fn holds_plaintext(&self) -> bool {
-        self.state.borrow().stream.as_ref().is_some_and(|stream| stream.has_unread())
+    pub(crate) fn watches_idle(&self) -> bool {
+        self.settings().limits().idle != Duration::MAX
+    }
+
+    pub(crate) fn is_tls(&self) -> bool {
+        self.state.borrow().stream.as_ref().is_some_and(|stream| stream.is_tls())
     }
 }

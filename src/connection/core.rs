@@ -11,22 +11,18 @@
 //! Failing, Ended ─reconnect→ Waiting → Dialing                Initial, Waiting ─close→ Gone
 //! ```
 use super::dial::Dialer;
-use super::failure::Drops;
-use super::heartbeat::Heartbeat;
-use super::properties::Properties;
+use super::rare::Rare;
 use super::{AnyConnection, flag};
 use crate::error::CallbackError;
 use crate::events::wheel::TimerKey;
 use crate::events::{Buffer, Key, Loop, with_loop};
 use crate::protocols::{Doors, Scene, Terms};
 use crate::transport::Stream;
-use crate::{ErrorCode, Failure, Farewell, Limits, Status, Verdict};
+use crate::{Farewell, Limits, Status, Verdict};
 use std::any::Any;
 use std::cell::{Cell, Ref, RefCell};
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
-use std::time::{Duration, Instant};
 
 /// Queued bytes from which on `send` writes at once.
 pub(crate) const WRITE_AT_ONCE: usize = 64 << 10;
@@ -103,7 +99,7 @@ pub(crate) trait Owner: Any {
     fn number(&self) -> u32;
     fn name(&self) -> String;
     /// A connection's session begins, or goes on under another key.
-    fn began(&self, id: u64, key: Key);
+    fn began(&self, lp: &Loop, id: u64, key: Key);
     /// A connection's handle has ended.
     fn ended(&self, lp: &Loop, id: u64);
     /// What becomes of the connection whose callback failed; `None`: nobody was asked.
@@ -130,41 +126,6 @@ impl Settings {
     pub(crate) fn scene(&self) -> Scene<'_> {
         Scene { terms: &self.terms, doors: &DOORS, farewell: Farewell::Asked }
     }
-}
-
-/// What only some connections have, at some times.
-#[derive(Default)]
-pub(crate) struct Rare {
-    pub(crate) dialer: Option<Box<Dialer>>,
-    pub(crate) heartbeat: Option<Box<Heartbeat>>,
-    /// User data by type; `None` while a closure has it.
-    pub(crate) data: Properties,
-    /// What came next waits for the protocol, not for the peer.
-    pub(crate) input_waits: bool,
-    /// The next piece of a long body is asked for in the next turn.
-    pub(crate) pieces_wait: bool,
-    /// Encoded for the session to come, or for the handshake's end.
-    pub(crate) ahead: Vec<u8>,
-    pub(crate) ahead_messages: u64,
-    pub(crate) drops: Drops,
-    pub(crate) failure: Option<Box<(ErrorCode, Failure)>>,
-    /// The latest pong, while the socket is full.
-    pub(crate) pong: Vec<u8>,
-    pub(crate) answers_waiting: usize,
-    pub(crate) deadline: Option<Instant>,
-    pub(crate) closing_since: Option<Instant>,
-    pub(crate) farewell_left: Option<Instant>,
-    pub(crate) lingering_since: Option<Instant>,
-    pub(crate) last_input: Option<Instant>,
-    /// All bytes written, once the last of the program's own has been.
-    pub(crate) program_bytes: u64,
-    pub(crate) reconnect_after: Duration,
-    /// The turn in which the dial was asked for: it begins in a later one.
-    pub(crate) dial_asked_in: u32,
-    pub(crate) remote: Option<SocketAddr>,
-    pub(crate) local: Option<SocketAddr>,
-    pub(crate) unix_path: Option<String>,
-    pub(crate) successor: Option<Key>,
 }
 
 pub(crate) struct State {
@@ -196,7 +157,8 @@ pub(crate) struct Core {
     pub(crate) id: u64,
     pub(crate) bytes_read: Cell<u64>,
     pub(crate) bytes_written: Cell<u64>,
-    /// When the transport stood, in the loop's milliseconds.
+    /// When the transport stood, in the loop's milliseconds; accepted: when it was accepted, from
+    /// which on TLS and handshake have their one deadline.
     pub(crate) opened: Cell<u64>,
     /// IPv4 address and port of the peer; 0: none, or in `Rare`.
     pub(super) remote_v4: Cell<u64>,

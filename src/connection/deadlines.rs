@@ -3,7 +3,7 @@
 use super::Role;
 use super::core::{Core, Stage};
 use super::flag;
-use super::heartbeat::PONG_TIMEOUT;
+use super::heartbeat::Pace;
 use super::slot::Slot;
 use crate::events::Loop;
 use crate::protocols::Pad;
@@ -128,7 +128,7 @@ impl Core {
         if let Some(beat) = &rare.heartbeat {
             add(beat.next_at, Due::Ping);
             if reading && !self.has(flag::JUDGE) {
-                let timeout = rare.dialer.as_ref().map_or(PONG_TIMEOUT, |d| d.pong_timeout);
+                let timeout = rare.dialer.as_ref().map_or(Pace::DEFAULT, |d| d.pace).timeout();
                 add(beat.dead_at(timeout), Due::Silence);
             }
         }
@@ -176,7 +176,8 @@ impl<P: Protocol, R: Role> Slot<P, R> {
             }
             Due::Stall => {
                 let seconds = core.settings().limits().send_stall.as_secs_f64();
-                let reason = format!("unsent bytes did not move for {seconds} s");
+                let reason =
+                    format!("unsent bytes did not move for {seconds} s (Limits::send_stall)");
                 let failure = Failure::new(FailureKind::ClientClosed, Phase::Session, reason);
                 core.fail(lp, ErrorCode::SendFail, failure);
             }
@@ -186,7 +187,9 @@ impl<P: Protocol, R: Role> Slot<P, R> {
             }
             Due::Partial => {
                 let seconds = core.settings().limits().partial_package.as_secs_f64();
-                let reason = format!("a package that had begun stopped for {seconds} s");
+                let reason = format!(
+                    "a package that had begun stopped for {seconds} s (Limits::partial_package)"
+                );
                 let violation = crate::Violation::new(reason).code(1002);
                 self.violated(lp, violation, Pad::default());
             }
@@ -246,7 +249,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
 
     fn beat(self: &Rc<Self>, lp: &Rc<Loop>) {
         let core = &self.core;
-        let every = core.dialer().map_or(Duration::ZERO, |dialer| dialer.ping_every);
+        let every = core.dialer().map_or(Duration::ZERO, |dialer| dialer.pace.every());
         let mut ping = Vec::new();
         let asked = self.ask(Farewell::Asked, |protocol, cx| protocol.heartbeat(&mut ping, cx));
         if !matches!(asked, Some((true, _))) {

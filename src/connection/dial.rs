@@ -3,7 +3,7 @@
 use super::core::{Core, Stage};
 use super::failure::connect_failed;
 use super::flag;
-use super::heartbeat::{PING_EVERY, PONG_TIMEOUT};
+use super::heartbeat::Pace;
 use crate::events::{Loop, ResolveError, interleave};
 use crate::protocols::websocket::Opening;
 use crate::transport::{ClientAddress, ClientSettings, Stream, tcp, unix};
@@ -23,10 +23,9 @@ pub(crate) struct Dialer {
     /// TLS, by the scheme or by `set_transport`.
     pub(crate) secure: bool,
     pub(crate) tls: Option<Arc<ClientSettings>>,
-    pub(crate) bind_to: Option<SocketAddr>,
+    pub(crate) bind_to: Option<Box<SocketAddr>>,
     pub(crate) opening: Opening,
-    pub(crate) ping_every: Duration,
-    pub(crate) pong_timeout: Duration,
+    pub(crate) pace: Pace,
     pub(crate) attempt: Option<Box<Attempt>>,
 }
 
@@ -38,8 +37,7 @@ impl Dialer {
             tls: None,
             bind_to: None,
             opening: Opening::default(),
-            ping_every: PING_EVERY,
-            pong_timeout: PONG_TIMEOUT,
+            pace: Pace::DEFAULT,
             attempt: None,
         }
     }
@@ -88,9 +86,9 @@ impl Core {
         let Some((unix, host, port)) = target else { return Step::Pending };
         self.set(flag::REARM);
         self.set_remote(None);
-        if let Some(path) = unix {
+        if let Some(path) = unix.as_deref() {
             self.set_stage(Stage::Connecting);
-            let dialed = unix::dial(&path).map(Stream::unix);
+            let dialed = unix::dial(path).map(Stream::unix);
             let stream = dialed.and_then(|mut stream| {
                 lp.with_poller(|poller| poller.register(&mut stream, self.key))?;
                 Ok(stream)
@@ -124,7 +122,7 @@ impl Core {
 
     /// Starts the next candidate.
     fn dial_next(&self, lp: &Loop) -> Step {
-        let bind_to = self.dialer().and_then(|dialer| dialer.bind_to);
+        let bind_to = self.dialer().and_then(|dialer| dialer.bind_to.as_deref().copied());
         loop {
             let candidate = self.with_attempt(|attempt| attempt.candidates.pop_front()).flatten();
             let Some(address) = candidate else { return self.none_left(lp) };

@@ -8,7 +8,7 @@ use std::mem;
 use std::time::Duration;
 
 /// Messages that were not taken since the last report. A million of them are one `on_error`.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Drops {
     full: u64,
     unencodable: u64,
@@ -19,7 +19,10 @@ pub(crate) struct Drops {
 }
 
 impl Drops {
-    fn waiting(&self) -> bool {
+    pub(super) const NONE: Drops =
+        Drops { full: 0, unencodable: 0, reason: String::new(), reported_in: None };
+
+    pub(super) fn waiting(&self) -> bool {
         self.full + self.unencodable > 0
     }
 }
@@ -63,7 +66,7 @@ impl Core {
             if !rare.drops.waiting() || rare.drops.reported_in == turn {
                 return None;
             }
-            Some(mem::replace(&mut rare.drops, Drops { reported_in: turn, ..Drops::default() }))
+            Some(mem::replace(&mut rare.drops, Drops { reported_in: turn, ..Drops::NONE }))
         })?;
         let mut failure = match drops.unencodable {
             0 => Failure::new(FailureKind::BufferFull, Phase::Session, "send buffer full"),

@@ -5,31 +5,74 @@ use crate::events::Loop;
 use crate::{ErrorCode, Failure, FailureKind, Phase};
 use std::time::{Duration, Instant};
 
-pub(crate) const PING_EVERY: Duration = Duration::from_secs(25);
-pub(crate) const PONG_TIMEOUT: Duration = Duration::from_secs(20);
+/// How often a client pings, and how long the peer may be silent then; in milliseconds, since every
+/// client keeps them. What is too large is never.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    every: u32,
+    timeout: u32,
+}
+
+impl Pace {
+    pub(crate) const DEFAULT: Pace = Pace { every: 25_000, timeout: 20_000 };
+
+    pub(crate) fn set_every(&mut self, every: Duration) {
+        self.every = milliseconds(every);
+    }
+
+    pub(crate) fn set_timeout(&mut self, timeout: Duration) {
+        self.timeout = milliseconds(timeout);
+    }
+
+    pub(crate) fn every(self) -> Duration {
+        length(self.every)
+    }
+
+    pub(crate) fn timeout(self) -> Duration {
+        length(self.timeout)
+    }
+}
+
+/// Rounded up: a very short time is not none at all.
+fn milliseconds(length: Duration) -> u32 {
+    u32::try_from(length.as_nanos().div_ceil(1_000_000)).unwrap_or(u32::MAX)
+}
+
+fn length(milliseconds: u32) -> Duration {
+    match milliseconds {
+        u32::MAX => Duration::MAX,
+        some => Duration::from_millis(some.into()),
+    }
+}
 
 /// Of one session: it ends with it, and no ping outlives it.
 #[derive(Debug)]
 pub(crate) struct Heartbeat {
     /// When the next ping is due; `None`: pings are off.
     pub(crate) next_at: Option<Instant>,
-    /// A ping is out: its last byte is at this place of all bytes written.
-    mark: Option<u64>,
-    /// When that byte reached the kernel.
-    left_at: Option<Instant>,
+    out: Out,
     /// When the latest ping was written, for `latency`.
     sent_at: Option<Instant>,
     pub(crate) latency: Option<Duration>,
     /// The latest ping of the program's own.
-    asked: Option<(Instant, Box<[u8]>)>,
+    asked: Option<Box<(Instant, Box<[u8]>)>>,
+}
+
+/// A ping whose answer, or any byte, is awaited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Out {
+    Nothing,
+    /// Its last byte is at this place of all bytes written.
+    Queued(u64),
+    /// That byte reached the kernel then.
+    Left(Instant),
 }
 
 impl Heartbeat {
     pub(crate) fn new(now: Instant, every: Duration) -> Heartbeat {
         Heartbeat {
             next_at: next(now, every),
-            mark: None,
-            left_at: None,
+            out: Out::Nothing,
             sent_at: None,
             latency: None,
             asked: None,
@@ -42,26 +85,25 @@ impl Heartbeat {
 
     /// When the peer counts as dead.
     pub(crate) fn dead_at(&self, timeout: Duration) -> Option<Instant> {
-        match timeout {
-            Duration::ZERO => None,
-            timeout => self.left_at.and_then(|left| left.checked_add(timeout)),
+        match self.out {
+            Out::Left(at) if !timeout.is_zero() => at.checked_add(timeout),
+            _ => None,
         }
     }
 
     /// A byte has come: whatever ping is out, the peer lives.
     fn heard(&mut self) {
-        self.mark = None;
-        self.left_at = None;
+        self.out = Out::Nothing;
     }
 
     /// A ping of the program's own.
     pub(crate) fn asked(&mut self, now: Instant, payload: &[u8]) {
-        self.asked = Some((now, payload.into()));
+        self.asked = Some(Box::new((now, payload.into())));
     }
 
     /// A pong. `of_heartbeat`: it answers the latest ping of ours.
     pub(crate) fn answered(&mut self, now: Instant, payload: &[u8], of_heartbeat: bool) {
-        let own = self.asked.take_if(|(_, asked)| **asked == *payload).map(|(sent, _)| sent);
+        let own = self.asked.take_if(|asked| *asked.1 == *payload).map(|asked| asked.0);
         let sent = if of_heartbeat { self.sent_at.take() } else { own };
         if let Some(sent) = sent {
             self.latency = Some(now.saturating_duration_since(sent));
@@ -76,7 +118,7 @@ fn next(now: Instant, every: Duration) -> Option<Instant> {
 impl Core {
     /// A client's handshake is complete.
     pub(crate) fn begin_heartbeat(&self, lp: &Loop) {
-        let Some(every) = self.dialer().map(|dialer| dialer.ping_every) else { return };
+        let Some(every) = self.dialer().map(|dialer| dialer.pace.every()) else { return };
         let beat = Box::new(Heartbeat::new(lp.now(), every));
         self.with_rare(|rare| rare.heartbeat = Some(beat));
     }
@@ -90,10 +132,10 @@ impl Core {
         let mark = self.bytes_written.get() + unsent as u64;
         self.with_heartbeat(|beat| {
             beat.next_at = next(lp.now(), every);
-            beat.sent_at.get_or_insert(lp.now());
+            beat.sent_at = Some(lp.now());
             // An older one that is still out keeps its deadline.
-            if beat.mark.is_none() && beat.left_at.is_none() {
-                beat.mark = Some(mark);
+            if beat.out == Out::Nothing {
+                beat.out = Out::Queued(mark);
             }
         });
         self.set(flag::WATCH_INPUT | flag::REARM);
@@ -101,12 +143,11 @@ impl Core {
 
     /// After a write: the ping's last byte may have reached the kernel.
     pub(crate) fn ping_may_have_left(&self, lp: &Loop) {
-        let written = self.bytes_written.get();
+        let taken = self.taken();
         let left = self.with_heartbeat(|beat| {
-            let left = beat.mark.is_some_and(|mark| mark <= written);
+            let left = matches!(beat.out, Out::Queued(mark) if mark <= taken);
             if left {
-                beat.mark = None;
-                beat.left_at = Some(lp.now());
+                beat.out = Out::Left(lp.now());
             }
             left
         });
@@ -115,32 +156,32 @@ impl Core {
         }
     }
 
-    /// Bytes have come.
+    /// Bytes have come, and somebody wants to know.
     pub(crate) fn heard(&self, lp: &Loop) {
-        let idle = self.with_rare(|rare| {
-            rare.last_input = Some(lp.now());
-            if let Some(beat) = rare.heartbeat.as_deref_mut() {
-                beat.heard();
-            }
-            rare.heartbeat.is_some()
-        });
-        self.clear(flag::JUDGE);
+        let idle = self.watches_idle();
         if idle {
-            self.set(flag::REARM);
+            self.with_rare(|rare| rare.last_input = Some(lp.now()));
+        }
+        self.with_heartbeat(Heartbeat::heard);
+        self.clear(flag::JUDGE);
+        self.set(flag::REARM);
+        if !idle {
+            // Until the next ping it makes no difference when bytes come.
+            self.clear(flag::WATCH_INPUT);
         }
     }
 
     /// Reading was paused until now: the peer could not be heard, so its time begins anew.
     pub(crate) fn hearing_again(&self, lp: &Loop) {
         self.with_heartbeat(|beat| {
-            if beat.left_at.is_some() {
-                beat.left_at = Some(lp.now());
+            if let Out::Left(at) = &mut beat.out {
+                *at = lp.now();
             }
         });
         if let Some(rest) = &mut self.state.borrow_mut().rest {
             rest.moved_at = lp.now_ms();
         }
-        if self.has(flag::WATCH_INPUT) {
+        if self.watches_idle() {
             self.with_rare(|rare| rare.last_input = Some(lp.now()));
         }
     }
@@ -150,10 +191,13 @@ impl Core {
         if !self.take(flag::JUDGE) || self.has(flag::PAUSED | flag::CHOKED) {
             return;
         }
-        let timeout = self.dialer().map_or(PONG_TIMEOUT, |dialer| dialer.pong_timeout);
+        let timeout = self.dialer().map_or(Pace::DEFAULT, |dialer| dialer.pace).timeout();
         let dead_at = self.with_heartbeat(|beat| beat.dead_at(timeout)).flatten();
         if dead_at.is_some_and(|at| at <= lp.now()) {
-            let reason = format!("no byte came in {} s after a ping", timeout.as_secs_f64());
+            let reason = format!(
+                "no byte came in {} s after a ping (set_websocket_pong_timeout)",
+                timeout.as_secs_f64()
+            );
             let failure = Failure::new(FailureKind::PongTimeout, Phase::Session, reason);
             self.fail(lp, ErrorCode::SessionFail, failure);
         }

@@ -20,6 +20,7 @@ mod failure;
 pub(crate) mod flag;
 mod heartbeat;
 pub(crate) mod properties;
+mod rare;
 mod sending;
 mod serve;
 mod slot;
@@ -30,8 +31,8 @@ mod websocket;
 pub(crate) use self::core::{Core, Owner, Settings, Stage};
 pub use any::{AnyConnection, Token};
 pub(crate) use callbacks::{
-    Callbacks, Shared, WebsocketCallbacks, control, error, farewell, message, plain, replace,
-    replace_websocket, request,
+    Callbacks, FlowCallbacks, Plain, Shared, WebsocketCallbacks, control, error, farewell, message,
+    plain, replace, replace_flow, replace_websocket, request,
 };
 pub(crate) use slot::Slot;
 pub use websocket::WebsocketSession;
@@ -63,7 +64,7 @@ mod sealed {
 
 /// A connection's handle: eight bytes, `Copy`, `!Send`. Once the connection has ended it is quiet:
 /// `send` answers [`Sent::Dropped`], `status` [`Status::Closed`], getters `None`, 0 or empty. Never
-/// a panic, never another connection.
+/// a panic, never another connection. Other threads name it by its [`token`](Self::token).
 ///
 /// (Manual: TcpConnection, AsyncTcpConnection.)
 pub struct Connection<P, R> {
@@ -190,7 +191,8 @@ impl<P: Protocol, R: Role> Connection<P, R> {
         self.with_slot(|lp, slot| slot.send(lp, message)).unwrap_or(Sent::Dropped)
     }
 
-    /// Past the protocol: these very bytes.
+    /// Past the protocol: these very bytes, in order with what `send` queues and with its answers.
+    /// (Manual: `send($data, true)`.)
     pub fn send_raw(&self, bytes: &[u8]) -> Sent {
         self.with_slot(|lp, slot| {
             slot.send_by(lp, |_, out, _| {
@@ -201,7 +203,7 @@ impl<P: Protocol, R: Role> Connection<P, R> {
         .unwrap_or(Sent::Dropped)
     }
 
-    /// Writes now what this turn has queued.
+    /// Writes now what this turn has queued: before a long computation, or outside of a turn.
     pub fn flush(&self) {
         self.with_slot(|lp, slot| {
             if slot.core.stage().is_session() && !slot.core.has(flag::BLOCKED) {
@@ -211,8 +213,9 @@ impl<P: Protocol, R: Role> Connection<P, R> {
     }
 
     /// Flushes, says goodbye as the protocol does, closes. From the call on nothing is delivered
-    /// but `on_error` for lost bytes, and `on_close` when the socket has ended. It cancels a
-    /// reconnect; twice, it does nothing.
+    /// but `on_error` for lost bytes, and `on_close` when the socket has ended: once the peer has
+    /// answered, at the latest after `Limits::closing`. It cancels a reconnect; twice, it does
+    /// nothing. (Manual: TcpConnection::close; RFC 6455 §7.1.1 for a WebSocket.)
     ///
     /// On a client before its handshake is complete it is [`destroy`](Self::destroy); outside a
     /// session it ends the handle.
@@ -237,7 +240,7 @@ impl<P: Protocol, R: Role> Connection<P, R> {
     }
 
     /// At once, unsent bytes and all; `on_close` follows when the running callback has returned,
-    /// `on_error` does not.
+    /// `on_error` does not. (Manual: TcpConnection::destroy.)
     pub fn destroy(&self) {
         self.with_slot(|lp, slot| slot.destroy(lp));
     }
@@ -258,7 +261,8 @@ impl<P: Protocol, R: Role> Connection<P, R> {
         });
     }
 
-    /// The peer's end closes only its direction and calls `on_end`; the program closes ours.
+    /// The peer's end closes only its direction and calls `on_end`; the program closes ours (off:
+    /// what is queued leaves, then the connection closes).
     pub fn set_half_open(&self, on: bool) {
         self.with_core(
             |_, core| if on { core.set(flag::HALF_OPEN) } else { core.clear(flag::HALF_OPEN) },
@@ -280,7 +284,8 @@ impl<P: Protocol, R: Role> Connection<P, R> {
     // ------------------------------------------------------------------ receiving
 
     /// Stops reading and delivering; packages that are already read wait, and the peer's end is not
-    /// noticed. Deadlines that judge the peer's silence rest meanwhile.
+    /// noticed. Deadlines that judge the peer's silence rest meanwhile. (Manual:
+    /// TcpConnection::pauseRecv.)
     pub fn pause_recv(&self) {
         self.with_core(|_, core| {
             if core.stage() == Stage::Open {
@@ -289,7 +294,8 @@ impl<P: Protocol, R: Role> Connection<P, R> {
         });
     }
 
-    /// Delivers what waited and reads on, from the next turn on, in order.
+    /// Delivers what waited and reads on, from the next turn on, in order. (Manual:
+    /// TcpConnection::resumeRecv.)
     pub fn resume_recv(&self) {
         self.with_core(|lp, core| {
             if core.take(flag::PAUSED) {
@@ -337,6 +343,11 @@ impl<P: Protocol, R: Role> Connection<P, R> {
     /// Our own address. Still there in `on_close`.
     pub fn local_addr(&self) -> Option<SocketAddr> {
         self.with_core(|lp, core| core.local_addr(lp)).flatten()
+    }
+
+    /// Our own address without its port.
+    pub fn local_ip(&self) -> Option<IpAddr> {
+        self.local_addr().map(|addr| addr.ip())
     }
 
     /// Our own port, or 0.
@@ -410,7 +421,7 @@ impl<P: Protocol, R: Role> Connection<P, R> {
     fn change_limits(&self, change: impl FnOnce(&mut Limits)) {
         self.with_core(|lp, core| {
             let settings: &mut Rc<Settings> = &mut core.state.borrow_mut().settings;
-            change(&mut Rc::make_mut(settings).terms.limits);
+            change(Rc::make_mut(&mut Rc::make_mut(settings).terms.limits));
             if settings.limits().idle != std::time::Duration::MAX {
                 core.set(flag::WATCH_INPUT);
             }
@@ -426,7 +437,8 @@ impl<P: Protocol, R: Role> Connection<P, R> {
         AnyConnection::of(self.key)
     }
 
-    /// For another thread to name this connection in `LoopHandle::defer`.
+    /// For another thread to name this connection in
+    /// [`LoopHandle::defer`](crate::LoopHandle::defer): handles stay on their loop's thread.
     pub fn token(&self) -> Token<P, R> {
         Token::of(self.key)
     }
@@ -436,7 +448,24 @@ impl<P: Protocol, R: Role> Connection<P, R> {
     ///
     /// Takes this side's `on_message`, `on_close` and `on_end` and that side's `on_buffer_full` and
     /// `on_buffer_drain`, as in PHP. Where both sides are half-open an end is passed on as
-    /// `shutdown_write`, so that no answer is lost.
+    /// `shutdown_write`, so that no answer is lost. Without, what a peer sends and ends before `to`
+    /// is open goes down with it, as in PHP. (Manual: TcpConnection::pipe.)
+    ///
+    /// ```
+    /// use workerman::prelude::*;
+    ///
+    /// let proxy = Worker::<Tcp>::listen("tcp://127.0.0.1:0")?;
+    /// proxy.on_connect(|con| {
+    ///     let to = AsyncTcpConnection::<Tcp>::new("tcp://127.0.0.1:3306")?;
+    ///     con.set_half_open(true);
+    ///     to.set_half_open(true);
+    ///     con.pipe(to);
+    ///     to.pipe(con);
+    ///     to.connect();
+    ///     Ok(())
+    /// });
+    /// # Ok::<(), workerman::Error>(())
+    /// ```
     pub fn pipe<Q, S>(&self, to: Connection<Q, S>)
     where
         Q: Protocol,
@@ -464,12 +493,27 @@ impl<P: Protocol, R: Role> Connection<P, R> {
         drop(old);
     }
 
-    /// The transport stands, TLS included; a WebSocket's handshake follows.
+    fn set_flow_callback(
+        &self,
+        place: impl FnOnce(&mut FlowCallbacks<P, R>) -> &mut Option<Plain<P, R>>,
+        new: Plain<P, R>,
+    ) {
+        let old = self.with_slot(|_, slot| {
+            slot.core.set(flag::RELOAD);
+            replace_flow(&slot.callbacks, place, new)
+        });
+        drop(old);
+    }
+
+    /// The transport stands, TLS included; a WebSocket's handshake follows. Once a session.
+    /// (Manual: onConnect.)
     pub fn on_connect<O: Outcome>(&self, f: impl FnMut(Self) -> O + 'static) {
         self.set_callback(|callbacks| &mut callbacks.connect, plain(f));
     }
 
-    /// A whole message has arrived.
+    /// A whole message has arrived. It borrows the receive buffer and ends with the callback:
+    /// `to_string()` or `to_vec()` keeps it. Without this callback messages are dropped. (Manual:
+    /// onMessage.)
     pub fn on_message<O: Outcome + 'static>(
         &self,
         f: impl for<'a> FnMut(Self, P::Incoming<'a>) -> O + 'static,
@@ -479,30 +523,32 @@ impl<P: Protocol, R: Role> Connection<P, R> {
 
     /// The socket has ended, whoever ended it: once for every `on_connect`, and once for every
     /// attempt that failed. A client may reconnect here; otherwise its handle ends when this
-    /// returns.
+    /// returns. (Manual: onClose.)
     pub fn on_close<O: Outcome>(&self, f: impl FnMut(Self) -> O + 'static) {
         self.set_callback(|callbacks| &mut callbacks.close, plain(f));
     }
 
     /// An opening failed, messages were lost, or the peer broke the protocol. Where that ends the
-    /// session `on_close` follows.
+    /// session `on_close` follows. Without this callback a client's failure is a warning in the
+    /// log, that of an accepted connection a debug line. (Manual: onError.)
     pub fn on_error<O: Outcome>(&self, f: impl FnMut(Self, ErrorCode, &Failure) -> O + 'static) {
         self.set_callback(|callbacks| &mut callbacks.error, error(f));
     }
 
     /// The peer will send no more; only after `set_half_open(true)`.
     pub fn on_end<O: Outcome>(&self, f: impl FnMut(Self) -> O + 'static) {
-        self.set_callback(|callbacks| &mut callbacks.end, plain(f));
+        self.set_flow_callback(|flow| &mut flow.end, plain(f));
     }
 
-    /// The unsent bytes have reached their limit: once, until they have all left.
+    /// The unsent bytes have reached their limit (`Limits::send_buffer_bytes`): once, until they
+    /// have all left. (Manual: onBufferFull.)
     pub fn on_buffer_full<O: Outcome>(&self, f: impl FnMut(Self) -> O + 'static) {
-        self.set_callback(|callbacks| &mut callbacks.full, plain(f));
+        self.set_flow_callback(|flow| &mut flow.full, plain(f));
     }
 
-    /// All unsent bytes have left, after `on_buffer_full`.
+    /// All unsent bytes have left, after `on_buffer_full`. (Manual: onBufferDrain.)
     pub fn on_buffer_drain<O: Outcome>(&self, f: impl FnMut(Self) -> O + 'static) {
-        self.set_callback(|callbacks| &mut callbacks.drain, plain(f));
+        self.set_flow_callback(|flow| &mut flow.drain, plain(f));
     }
 }
 

@@ -251,10 +251,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         encode: impl FnOnce(&mut P, &mut Vec<u8>, &mut Context) -> Result<(), Violation>,
     ) -> Sent {
         let core = &self.core;
-        let held = core.stage() == Stage::Open && core.has(flag::HELD);
-        let ahead = core.stage() < Stage::Open || core.has(flag::AGAIN);
-        let shut = core.has(flag::SHUT | flag::SHUT_DONE) && !core.has(flag::AGAIN);
-        if shut || !(held || (ahead && core.is_client())) || core.stage() == Stage::Gone {
+        if !core.takes_ahead() {
             return Sent::Dropped;
         }
         let settings = core.settings();
@@ -263,7 +260,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
             return Sent::Dropped;
         }
         let mut bytes = Vec::new();
-        let encoded = if held && !core.has(flag::AGAIN) {
+        let encoded = if core.stage() == Stage::Open && !core.has(flag::AGAIN) {
             match self.ask(Farewell::Asked, |protocol, cx| encode(protocol, &mut bytes, cx)) {
                 Some((encoded, _)) => encoded,
                 None => return Sent::Dropped,
@@ -277,6 +274,12 @@ impl<P: Protocol, R: Role> Slot<P, R> {
             let mut pad = Pad::default();
             let mut cx = Context { pad: &mut pad, scene: settings.scene() };
             let encoded = encode(&mut protocol, &mut bytes, &mut cx);
+            if !core.takes_ahead() {
+                // `make` or `encode` has ended what this was for.
+                drop(next);
+                drop(protocol);
+                return Sent::Dropped;
+            }
             *next = Some(protocol);
             encoded
         };
@@ -460,6 +463,23 @@ impl Core {
         }
         self.with_out(lp, |out| out.bytes.extend_from_slice(&pong));
         true
+    }
+
+    /// A message waits for the session to come, or for the end of the handshake.
+    fn takes_ahead(&self) -> bool {
+        if self.stage() == Stage::Gone {
+            return false;
+        }
+        if self.has(flag::AGAIN) {
+            return true;
+        }
+        if self.has(flag::SHUT | flag::SHUT_DONE) {
+            return false;
+        }
+        match self.stage() {
+            Stage::Open => self.has(flag::HELD),
+            stage => stage < Stage::Open && self.is_client(),
+        }
     }
 
     pub(crate) fn has_ahead(&self) -> bool {

@@ -5,6 +5,7 @@ use super::flag;
 use super::slot::Slot;
 use crate::events::{Buffer, Loop, RECEIVE_BYTES};
 use crate::protocols::Pad;
+use crate::transport::Stream;
 use crate::{
     Context, ErrorCode, Failure, FailureKind, Farewell, Input, Phase, Protocol, Violation,
 };
@@ -156,7 +157,8 @@ impl<P: Protocol, R: Role> Slot<P, R> {
     fn receive_in_place(self: &Rc<Self>, lp: &Rc<Loop>, mut rest: Box<Buffer>) -> Received {
         let filled = rest.filled;
         if rest.bytes.len() < filled + FIRST_ROOM / 4 {
-            let room = grown(filled, rest.want);
+            let most = || self.core.settings().limits().message_bytes;
+            let room = grown(filled, rest.want.unwrap_or_else(most));
             rest.bytes.resize(room, 0);
         }
         let read = self.core.read(&mut rest.bytes[filled..]);
@@ -373,6 +375,18 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         }
     }
 
+    /// Half-open, and something happened to the socket behind the peer's end, where a read finds
+    /// only that end again.
+    pub(crate) fn look_for_reset(self: &Rc<Self>, lp: &Rc<Loop>) {
+        if self.core.stage() != Stage::Open {
+            return;
+        }
+        let error = self.core.state.borrow().stream.as_ref().map(Stream::take_error);
+        if let Some(Ok(Some(e)) | Err(e)) = error {
+            self.receive_failed(lp, e);
+        }
+    }
+
     fn receive_failed(self: &Rc<Self>, lp: &Rc<Loop>, e: io::Error) {
         let core = &self.core;
         if core.stage() != Stage::Open {
@@ -489,8 +503,8 @@ fn moved_back(lp: &Loop, rest: Option<Box<Buffer>>, buffer: &mut [u8]) -> (usize
     (filled, awaited)
 }
 
-/// The room for a package of which so much has arrived.
-fn grown(filled: usize, want: Option<usize>) -> usize {
+/// The room for a package of which so much has arrived, and which will be so long, or at most.
+fn grown(filled: usize, want: usize) -> usize {
     let by_arrival = match filled {
         0..=1024 => FIRST_ROOM,
         1025..=32768 => 4 * filled,
@@ -498,7 +512,7 @@ fn grown(filled: usize, want: Option<usize>) -> usize {
     };
     // At least one receive more, also where the package is nearly whole and others follow.
     let least = filled + FIRST_ROOM;
-    want.map_or(by_arrival, |want| want.min(by_arrival)).max(least)
+    want.min(by_arrival).max(least)
 }
 
 impl Core {
@@ -531,5 +545,19 @@ impl Core {
     /// Received and not yet delivered.
     pub(crate) fn recv_buffer_len(&self) -> usize {
         self.state.borrow().rest.as_ref().map_or(0, |rest| rest.filled)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_grows_by_what_has_arrived_and_no_further_than_the_package() {
+        assert_eq!(grown(100, 1 << 20), 100 + FIRST_ROOM);
+        assert_eq!(grown(20 << 10, 1 << 20), 80 << 10);
+        // A line of unknown length: at most as long as the limit allows, and not sixteen megabytes.
+        assert_eq!(grown(1 << 20, 10 << 20), 10 << 20);
+        assert_eq!(grown(10 << 20, 10 << 20), (10 << 20) + FIRST_ROOM);
     }
 }

@@ -19,6 +19,10 @@ use std::mem;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
+/// What makes an event one of the rare ones: then it is not only bytes of an open session. `EOF`:
+/// a reset behind it; `SHUT`: the farewell of TLS has met a full socket.
+const UNUSUAL: u32 = flag::NOT_OPEN | flag::LISTED | flag::BLOCKED | flag::EOF | flag::SHUT;
+
 pub(crate) struct Slot<P: Protocol, R: Role> {
     pub(crate) core: Core,
     /// Of the session that is on; borrowed only while one of its methods runs.
@@ -27,13 +31,14 @@ pub(crate) struct Slot<P: Protocol, R: Role> {
     pub(crate) client: Option<Box<ClientSide<P>>>,
 }
 
+type Make<P> = dyn Fn(Option<P>, &Core) -> P;
+
 /// What a client needs for its next session.
 pub(crate) struct ClientSide<P> {
-    pub(crate) make: Box<dyn Fn() -> P>,
+    /// A protocol value that knows what its address says: the one that is given, or a fresh one.
+    pub(crate) make: Box<Make<P>>,
     /// Made ahead of its session, because something was sent before it.
     pub(crate) next: RefCell<Option<P>>,
-    /// Tells a fresh value what its address says.
-    pub(crate) address: fn(&mut P, &Core),
 }
 
 impl<P: Protocol, R: Role> Slot<P, R> {
@@ -156,7 +161,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
                 Some(f) if open => lp.call(|| (f.borrow_mut())(con, &head.request())),
                 _ => Ok(()),
             },
-            Event::Opened(response) => match &theirs.opened {
+            Event::Opened(response) => match &callbacks.opened {
                 Some(f) if open => lp.call(|| (f.borrow_mut())(con, response)),
                 _ => Ok(()),
             },
@@ -224,11 +229,11 @@ impl<P: Protocol, R: Role> Slot<P, R> {
 
     fn deliver(self: &Rc<Self>, lp: &Rc<Loop>, event: u32) {
         let con = self.handle();
-        let callbacks = self.callbacks();
+        let flow = self.callbacks().flow.clone().unwrap_or_default();
         let settled = match event {
-            flag::ON_FULL => call_plain(lp, con, &callbacks.full),
-            flag::ON_DRAINED => call_plain(lp, con, &callbacks.drain),
-            flag::ON_END => call_plain(lp, con, &callbacks.end),
+            flag::ON_FULL => call_plain(lp, con, &flow.full),
+            flag::ON_DRAINED => call_plain(lp, con, &flow.drain),
+            flag::ON_END => call_plain(lp, con, &flow.end),
             flag::ON_FAILED => return self.deliver_failures(lp),
             flag::ON_CLOSED => return self.deliver_close(lp),
             _ => Ok(()),
@@ -312,6 +317,10 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         let Some(mut stream) = self.core.take_stream() else { return };
         let stands = stream.handshake();
         self.core.put_stream(stream);
+        if self.core.stage() != Stage::Securing {
+            // A certificate verifier is user code: it has ended its own connection.
+            return;
+        }
         match stands {
             Ok(true) => self.stands(lp),
             Ok(false) => {}
@@ -326,11 +335,13 @@ impl<P: Protocol, R: Role> Slot<P, R> {
     /// The transport stands: the session begins.
     pub(crate) fn stands(self: &Rc<Self>, lp: &Rc<Loop>) {
         let core = &self.core;
-        core.opened.set(lp.now_ms());
+        if !R::ACCEPTED {
+            core.opened.set(lp.now_ms());
+        }
         core.set_stage(Stage::Open);
         core.set(flag::OPENED | flag::SERVING | flag::REARM);
         if let Some(owner) = core.settings().owner() {
-            owner.began(core.id, core.key);
+            owner.began(lp, core.id, core.key);
         }
         if let Some(client) = &self.client {
             let made = client.next.take();
@@ -351,9 +362,9 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         self.settle(lp, settled);
         core.clear(flag::SERVING);
         lp.after_callback();
-        // The event that told of the connection may have told of bytes too, and TLS may hold some
-        // back.
-        if !R::ACCEPTED || core.holds_plaintext() {
+        // The event that told of the connection may have told of bytes or of an end too, and so may
+        // the one that brought the last of the handshake of TLS.
+        if !R::ACCEPTED || core.is_tls() {
             core.list_again(lp);
         }
         self.end_of_part(lp);
@@ -373,9 +384,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
     pub(crate) fn next(&self, client: &ClientSide<P>, made: Option<P>) -> P {
         // One whose messages went with an opening that failed is of no use to the next.
         let made = made.filter(|_| self.core.has_ahead());
-        let mut protocol = made.unwrap_or_else(|| (client.make)());
-        (client.address)(&mut protocol, &self.core);
-        protocol
+        (client.make)(made, &self.core)
     }
 
     /// Ends without an event: an accepted connection that never stood.
@@ -406,7 +415,7 @@ pub(crate) fn call_plain<P: Protocol, R: Role>(
 
 impl<P: Protocol, R: Role> Endpoint for Slot<P, R> {
     fn handle_ready(self: Rc<Self>, lp: &Rc<Loop>, ready: Readiness) {
-        if self.core.has(flag::NOT_OPEN | flag::LISTED | flag::BLOCKED) {
+        if self.core.has(UNUSUAL) {
             return self.ready_rarely(lp, ready);
         }
         if ready.readable || ready.closed {
@@ -509,6 +518,9 @@ impl<P: Protocol, R: Role> Slot<P, R> {
                 }
                 if ready.readable || ready.closed {
                     self.serve(lp, ready.closed);
+                }
+                if ready.closed && core.has(flag::EOF) {
+                    self.look_for_reset(lp);
                 }
                 self.end_of_part(lp);
             }

@@ -1,6 +1,6 @@
 //! Another protocol takes a live connection over.
 use super::callbacks::Callbacks;
-use super::core::{Core, Rare, Stage};
+use super::core::{Core, Stage};
 use super::flag;
 use super::slot::Slot;
 use super::{Connection, Role};
@@ -21,7 +21,7 @@ impl<P: Protocol, R: Role> Connection<P, R> {
     /// Outside an open session it answers a stale handle.
     pub fn upgrade_with<Q: Protocol>(self, q: Q) -> Connection<Q, R> {
         let upgraded = self.with_slot(|lp, slot| slot.upgrade(lp, q));
-        upgraded.flatten().unwrap_or_else(|| Connection::of(Key { index: u32::MAX, generation: 0 }))
+        upgraded.flatten().unwrap_or_else(|| Connection::of(Key::NOBODY))
     }
 }
 
@@ -47,7 +47,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         old.move_to(lp, &new.core);
         lp.set_alarm(&old.alarm, old.key, None);
         if let Some(owner) = settings.owner() {
-            owner.began(old.id, key);
+            owner.began(lp, old.id, key);
         }
         let stale = lp.remove(old.key);
         drop(stale);
@@ -95,13 +95,10 @@ impl Core {
             rest.wait = false;
         }
         if let Some(was) = old.rare.as_deref_mut() {
-            let rare = state.rare();
-            *rare = Rare {
-                data: std::mem::take(&mut was.data),
-                unix_path: was.unix_path.take(),
-                remote: was.remote,
-                ..Rare::default()
-            };
+            state.rare().data = std::mem::take(&mut was.data);
+            if was.unix_path.is_some() {
+                state.rare().unix_path = was.unix_path.take();
+            }
         }
         drop((old, state));
         // Under no borrow: the poller logs, and a logger may send.

@@ -109,12 +109,14 @@ impl<P: WebsocketSession, R: Role> Connection<P, R> {
         .unwrap_or(Sent::Dropped)
     }
 
-    /// A ping has come; its pong is on its way already.
+    /// A ping has come; its pong is on its way already. (RFC 6455 §5.5.2; manual:
+    /// onWebSocketPing.)
     pub fn on_websocket_ping<O: Outcome>(&self, f: impl FnMut(Self, &[u8]) -> O + 'static) {
         self.set_websocket_callback(|callbacks| &mut callbacks.ping, control(f));
     }
 
-    /// A pong has come.
+    /// A pong has come: the answer to a [`ping`](Self::ping), also to the heartbeat's, or one that
+    /// nobody asked for. (RFC 6455 §5.5.3; manual: onWebSocketPong.)
     pub fn on_websocket_pong<O: Outcome>(&self, f: impl FnMut(Self, &[u8]) -> O + 'static) {
         self.set_websocket_callback(|callbacks| &mut callbacks.pong, control(f));
     }
@@ -132,7 +134,7 @@ impl Connection<Ws, Client> {
     pub fn set_websocket_ping_interval(&self, every: impl Into<Interval>) {
         let every = every.into().duration();
         self.with_slot(|lp, slot| {
-            slot.core.with_dialer(|dialer| dialer.ping_every = every);
+            slot.core.with_dialer(|dialer| dialer.pace.set_every(every));
             let now = lp.read_clock();
             slot.core.with_heartbeat(|beat| beat.set_every(now, every));
             slot.core.rearm(lp);
@@ -144,7 +146,7 @@ impl Connection<Ws, Client> {
     pub fn set_websocket_pong_timeout(&self, after: impl Into<Interval>) {
         let after = after.into().duration();
         self.with_slot(|lp, slot| {
-            slot.core.with_dialer(|dialer| dialer.pong_timeout = after);
+            slot.core.with_dialer(|dialer| dialer.pace.set_timeout(after));
             slot.core.rearm(lp);
         });
     }
@@ -198,20 +200,22 @@ impl Connection<Ws, Client> {
         self.with_slot(|_, slot| slot.core.with_heartbeat(|beat| beat.latency)).flatten().flatten()
     }
 
-    /// The handshake is complete: the server's 101, which prints as its head.
+    /// The handshake is complete: the server's 101, which prints as its head. What was sent before
+    /// leaves ahead of what is sent here. (Manual: onWebSocketConnect.)
     pub fn on_websocket_connect<O: Outcome>(&self, f: impl FnMut(Self, &Response) -> O + 'static) {
-        self.set_websocket_callback(|callbacks| &mut callbacks.opened, response(f));
+        self.set_callback(|callbacks| &mut callbacks.opened, response(f));
     }
 }
 
 impl Connection<Websocket, Server> {
-    /// The handshake is read and not yet answered: refuse it, choose the subprotocol, add headers.
-    /// `close()` answers 403.
+    /// The handshake is read and not yet answered: [`refuse`](Self::refuse) it, choose the
+    /// subprotocol or add headers by [`set_headers`](Self::set_headers). `close()` answers 403, an
+    /// `Err` 500. The request ends with the callback. (Manual: onWebSocketConnect.)
     pub fn on_websocket_connect<O: Outcome>(&self, f: impl FnMut(Self, &Request) -> O + 'static) {
         self.set_websocket_callback(|callbacks| &mut callbacks.upgrade, request(f));
     }
 
-    /// The 101 is queued.
+    /// The 101 is queued: what is sent from here on follows it. (Manual: onWebSocketConnected.)
     pub fn on_websocket_connected<O: Outcome>(&self, f: impl FnMut(Self, &Request) -> O + 'static) {
         self.set_websocket_callback(|callbacks| &mut callbacks.upgraded, request(f));
     }

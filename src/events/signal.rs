@@ -119,7 +119,8 @@ impl Signals {
             return;
         }
         let asked = if signal == SIGQUIT { StopSignal::Graceful } else { StopSignal::Stop };
-        log::info!("received signal {signal}, stopping");
+        let name = signal_hook::low_level::signal_name(signal).unwrap_or("a signal");
+        log::info!("received {name}, stopping");
         if self.asked.get() != Some(StopSignal::Stop) {
             self.asked.set(Some(asked));
         }

@@ -20,6 +20,9 @@ pub(crate) struct Key {
 }
 
 impl Key {
+    /// Generations begin at 1.
+    pub(crate) const NOBODY: Key = Key { index: 0, generation: 0 };
+
     /// For a poller's token: the generation above, the index below.
     #[inline]
     pub(crate) fn to_u64(self) -> u64 {

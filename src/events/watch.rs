@@ -13,19 +13,40 @@ use std::rc::Rc;
 /// or with the run.
 ///
 /// Level-triggered: `f` need not read everything, it is called again in the next turn while
-/// something is left. An error that `f` returns is logged.
+/// something is left. That holds at the source's end, too, where reading gives 0 bytes at once:
+/// drop the `Watch` there (PHP's `offReadable`), or the loop spins. A source that blocks the reader
+/// blocks the loop. An error that `f` returns is logged.
 ///
 /// # Errors
 /// [`Error::Io`] for a descriptor that the system cannot wait for, such as a regular file.
 ///
-/// ```no_run
-/// let watch = workerman::on_readable(std::io::stdin(), |stdin| {
-///     let mut line = String::new();
-///     stdin.read_line(&mut line)?;
-///     println!("you wrote {line}");
+/// ```
+/// use std::cell::Cell;
+/// use std::io::{Read, Write};
+/// use std::os::unix::net::UnixStream;
+/// use std::rc::Rc;
+/// use workerman::prelude::*;
+///
+/// let (mut far, near) = UnixStream::pair()?;
+/// near.set_nonblocking(true)?;
+/// let watch = Rc::new(Cell::new(None));
+/// let own = watch.clone();
+/// watch.set(Some(workerman::on_readable(near, move |mut near| {
+///     let mut buffer = [0; 512];
+///     match near.read(&mut buffer)? {
+///         0 => {
+///             own.take(); // the end: watched no longer
+///             Worker::stop_all();
+///         }
+///         length => println!("{length} bytes"),
+///     }
 ///     Ok(())
-/// })?;
-/// # Ok::<(), workerman::Error>(())
+/// })?));
+/// far.write_all(b"hello")?;
+/// drop(far);
+/// Worker::new();
+/// Worker::run_all()?;
+/// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
 /// ```
 pub fn on_readable<S: AsFd + 'static, O: Outcome>(
     source: S,
@@ -118,14 +139,15 @@ impl Endpoint for Watched {
 
     fn handle_ending(self: Rc<Self>, lp: &Rc<Loop>, _: Ending) {
         let ended = lp.remove(self.key);
+        // Now, not when its running callback has returned: that one may watch it again.
+        self.deregister();
         drop(ended);
     }
 }
 
-/// However it ends, also with a run that panicked: the descriptor may live on and be watched again.
-impl Drop for Watched {
-    fn drop(&mut self) {
-        if !self.registered.get() {
+impl Watched {
+    fn deregister(&self) {
+        if !self.registered.take() {
             return;
         }
         let gone =
@@ -136,5 +158,12 @@ impl Drop for Watched {
             }
             _ => {}
         }
+    }
+}
+
+/// However it ends, also with a run that panicked: the descriptor may live on and be watched again.
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.deregister();
     }
 }

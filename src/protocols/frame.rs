@@ -38,7 +38,7 @@ impl Protocol for Frame {
         let limit = cx.limits().message_bytes;
         if total > limit {
             return Err(Violation::new(format!(
-                "a frame of {total} bytes, more than {limit} (limits.message_bytes)"
+                "a frame of {total} bytes, more than {limit} (Limits::message_bytes)"
             )));
         }
         Ok(Input::Package(total))

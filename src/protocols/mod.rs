@@ -50,7 +50,11 @@ pub struct Glance {
     pub(crate) end: usize,
 }
 
-/// The peer broke the protocol. The connection is closed, WebSocket with `code` in its close frame.
+/// The peer broke the protocol: `on_error(SessionFail)` says how, and the connection closes, a
+/// WebSocket with `code` in its close frame. From `encode`: the message cannot be sent.
+///
+/// `?` makes one of every error type; of a text [`Violation::new`] does, as in
+/// `.ok_or_else(|| Violation::new("too short"))?`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
     reason: Cow<'static, str>,
@@ -102,9 +106,9 @@ pub enum Farewell {
 /// What holds for all of a connection's sessions.
 #[derive(Clone, Debug)]
 pub(crate) struct Terms {
-    pub(crate) limits: Limits,
+    pub(crate) limits: Rc<Limits>,
     /// Client: the host of its address.
-    pub(crate) remote_host: String,
+    pub(crate) remote_host: Box<str>,
 }
 
 /// What a session can see of the world: all of it comes in here.
@@ -286,6 +290,70 @@ impl fmt::Debug for Context<'_> {
 
 /// One value per session: state without globals. Every connect and reconnect begins with a fresh
 /// one.
+///
+/// A protocol of your own says where a package ends, what it means, and how one is written; and by
+/// [`Serve`] and [`Dial`] who may use it. Its addresses begin with its `NAME`. (Manual: how to
+/// customize a protocol.)
+///
+/// ```
+/// use workerman::prelude::*;
+/// use workerman::{Context, Dial, Input, Serve, Violation};
+///
+/// /// A number of one byte, then so many bytes of text.
+/// #[derive(Default)]
+/// struct Short;
+///
+/// impl Protocol for Short {
+///     const NAME: &'static str = "short";
+///     type Incoming<'a> = &'a str;
+///     type Outgoing<'a> = &'a str;
+///
+///     fn input(&mut self, buffer: &mut [u8], _: &mut Context) -> Result<Input, Violation> {
+///         Ok(match buffer {
+///             [] => Input::Partial,
+///             [length, ..] => Input::Package(1 + usize::from(*length)),
+///         })
+///     }
+///
+///     fn decode<'a>(
+///         &mut self,
+///         package: &'a mut [u8],
+///         _: &'a mut Vec<u8>,
+///         _: &mut Context,
+///     ) -> Result<Option<&'a str>, Violation> {
+///         Ok(Some(std::str::from_utf8(&package[1..])?))
+///     }
+///
+///     fn encode(
+///         &mut self,
+///         message: &str,
+///         out: &mut Vec<u8>,
+///         _: &mut Context,
+///     ) -> Result<(), Violation> {
+///         let length = u8::try_from(message.len());
+///         out.push(length.map_err(|_| Violation::new("more than 255 bytes"))?);
+///         out.extend_from_slice(message.as_bytes());
+///         Ok(())
+///     }
+/// }
+/// impl Serve for Short {}
+/// impl Dial for Short {}
+///
+/// let server = workerman::spawn(|| {
+///     let echo = Worker::<Short>::listen("short://127.0.0.1:0")?;
+///     echo.on_message(|con, text| con.send(text));
+///     Ok(())
+/// })?;
+/// let con = AsyncTcpConnection::<Short>::new(&format!("short://{}", server.addr()))?;
+/// con.send("hello");
+/// con.on_message(|_, text| {
+///     assert_eq!(text, "hello");
+///     Worker::stop_all();
+/// });
+/// con.connect();
+/// Worker::run_all()?;
+/// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+/// ```
 pub trait Protocol: 'static {
     /// The scheme of its addresses.
     const NAME: &'static str;
@@ -427,14 +495,27 @@ pub trait Protocol: 'static {
     const JUDGES_LENGTH: bool = false;
 }
 
-/// Usable by a `Worker`.
+/// Usable by a `Worker`: `impl Serve for MyProtocol {}` says so of a protocol of your own.
+#[diagnostic::on_unimplemented(
+    message = "no worker can listen with `{Self}`",
+    note = "`Ws` is for clients: a WebSocket server is \
+            `Worker::<Websocket>::listen(\"websocket://0.0.0.0:8080\")`",
+    note = "a protocol of your own needs `impl workerman::Serve for {Self} {{}}`"
+)]
 pub trait Serve: Protocol {
     /// Whose pages may connect, as the worker says.
     #[doc(hidden)]
     fn accepted_by(&mut self, _admission: &Rc<websocket::Admission>) {}
 }
 
-/// Usable by an `AsyncTcpConnection`.
+/// Usable by an `AsyncTcpConnection`: `impl Dial for MyProtocol {}` says so of a protocol of your
+/// own.
+#[diagnostic::on_unimplemented(
+    message = "no client can speak `{Self}`",
+    note = "`Websocket` is for servers: a WebSocket client is \
+            `AsyncTcpConnection::<Ws>::new(\"ws://127.0.0.1:8080\")`",
+    note = "a protocol of your own needs `impl workerman::Dial for {Self} {{}}`"
+)]
 pub trait Dial: Protocol {
     /// Further schemes whose addresses a client of this protocol takes, each meaning the same over
     /// TLS (`wss` for `Ws`).

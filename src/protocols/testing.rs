@@ -24,7 +24,7 @@ pub(crate) fn with_doors<T>(
     farewell: Farewell,
     f: impl FnOnce(&mut Context) -> T,
 ) -> (T, Notes) {
-    let terms = Terms { limits: limits.clone(), remote_host: "peer.test".into() };
+    let terms = Terms { limits: limits.clone().into(), remote_host: "peer.test".into() };
     let mut pad = Pad::default();
     let scene = Scene { terms: &terms, doors, farewell };
     let result = f(&mut Context { pad: &mut pad, scene });

@@ -37,7 +37,7 @@ impl Protocol for Text {
         }
         if buffer.len() >= limit && !buffer.is_empty() {
             return Err(Violation::new(format!(
-                "a line is longer than {limit} bytes (limits.message_bytes)"
+                "a line is longer than {limit} bytes (Limits::message_bytes)"
             )));
         }
         self.searched = end;

@@ -8,33 +8,27 @@
 //! ```
 use crate::Error;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The ports of `ws` and `wss` (RFC 6455 §3); no other scheme has one.
 const PORT: u16 = 80;
 const SECURE_PORT: u16 = 443;
 
-/// Where a client connects to.
+/// Where a client connects to. Every client keeps one for as long as it lives, so it is lean.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ClientAddress {
-    /// As it was given.
-    pub(crate) text: String,
-    /// In lower case; `tcp` where none was written.
-    pub(crate) scheme: String,
     /// The scheme asks for TLS.
     pub(crate) secure: bool,
     /// Without brackets; `localhost` for a unix socket.
-    pub(crate) host: String,
-    /// The host, where it is no name.
-    pub(crate) is_ip: Option<IpAddr>,
+    pub(crate) host: Box<str>,
     /// As written; what holds without one depends on TLS: [`ClientAddress::port`].
     pub(crate) port: Option<u16>,
     /// Path and query, `/` at least.
-    pub(crate) path: String,
+    pub(crate) path: Box<str>,
     /// `user:password`, percent-decoded.
-    pub(crate) userinfo: Option<String>,
+    pub(crate) userinfo: Option<Box<str>>,
     /// The socket file, for a unix socket.
-    pub(crate) unix: Option<PathBuf>,
+    pub(crate) unix: Option<Box<Path>>,
 }
 
 impl ClientAddress {
@@ -59,10 +53,7 @@ impl ClientAddress {
 
     /// For an HTTP `Host` header: IPv6 in brackets, the port where it is not the scheme's own.
     pub(crate) fn host_header(&self, secure: bool) -> String {
-        let host = match self.is_ip {
-            Some(IpAddr::V6(_)) => format!("[{}]", self.host),
-            _ => self.host.clone(),
-        };
+        let host = self.bracketed();
         match self.port {
             Some(port) if port != default_port(secure) => format!("{host}:{port}"),
             _ => host,
@@ -71,11 +62,15 @@ impl ClientAddress {
 
     /// For logs and failures: who is at the other end, without a password.
     pub(crate) fn peer(&self, secure: bool) -> String {
-        match (&self.unix, self.is_ip) {
-            (Some(path), _) => format!("unix://{}", path.display()),
-            (None, Some(IpAddr::V6(_))) => format!("[{}]:{}", self.host, self.port(secure)),
-            (None, _) => format!("{}:{}", self.host, self.port(secure)),
+        match &self.unix {
+            Some(path) => format!("unix://{}", path.display()),
+            None => format!("{}:{}", self.bracketed(), self.port(secure)),
         }
+    }
+
+    /// The host as it stands before a port: only an IPv6 address has colons, and brackets.
+    fn bracketed(&self) -> String {
+        if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.to_string() }
     }
 
     fn read(
@@ -103,8 +98,6 @@ impl ClientAddress {
                 Self::on_socket_file(path, uri)?
             }
         };
-        this.text = address.to_string();
-        this.scheme = scheme;
         this.secure = kind.secure;
         Ok(this)
     }
@@ -117,10 +110,12 @@ impl ClientAddress {
                 rest.trim_start_matches('/')
             ));
         }
+        let is_websocket = name.eq_ignore_ascii_case("ws");
         let prefix = if name == "tcp" { String::new() } else { format!("{name}://") };
-        let mut this = Self::network(address, &prefix, false)?;
-        this.text = address.to_string();
-        this.scheme = "tcp".to_string();
+        let this = Self::network(address, &prefix, is_websocket)?;
+        if is_websocket && this.port.is_none() {
+            return Err(format!("the scheme is missing: write `{prefix}{address}`"));
+        }
         Ok(this)
     }
 
@@ -146,29 +141,23 @@ impl ClientAddress {
             ));
         }
         Ok(ClientAddress {
-            text: String::new(),
-            scheme: String::new(),
             secure: false,
-            is_ip: host.ip(),
-            host: host.text(),
+            host: host.text().into(),
             port,
-            path: read_path(path)?,
-            userinfo,
+            path: read_path(path)?.into(),
+            userinfo: userinfo.map(String::into_boxed_str),
             unix: None,
         })
     }
 
     fn on_socket_file(path: &str, uri: &str) -> Result<Self, String> {
         Ok(ClientAddress {
-            text: String::new(),
-            scheme: String::new(),
             secure: false,
-            host: "localhost".to_string(),
-            is_ip: None,
+            host: "localhost".into(),
             port: None,
-            path: read_path(uri)?,
+            path: read_path(uri)?.into(),
             userinfo: None,
-            unix: Some(read_socket_file(path)?),
+            unix: Some(read_socket_file(path)?.into()),
         })
     }
 }
@@ -320,14 +309,22 @@ impl Scheme {
             "" => format!("the scheme is missing: write `{name}://{rest}`"),
             "ws" => format!("ws:// is for clients: a server writes {}", line("websocket")),
             "wss" => format!(
-                "wss:// is for clients: a server writes {} and calls `set_tls`",
+                "wss:// is for clients: a server writes {} and calls \
+                 `set_transport(Transport::Ssl)` and `set_tls`",
                 line("websocket")
             ),
             "https" => {
-                format!("https:// is http:// with TLS: write {} and call `set_tls`", line("http"))
+                format!(
+                    "https:// is http:// with TLS: write {} and call \
+                     `set_transport(Transport::Ssl)` and `set_tls`",
+                    line("http")
+                )
             }
             "ssl" | "tls" => {
-                format!("a server writes `{name}://{rest}` and calls `set_tls` for TLS")
+                format!(
+                    "a server writes `{name}://{rest}` and calls \
+                     `set_transport(Transport::Ssl)` and `set_tls` for TLS"
+                )
             }
             "udp" => format!("udp:// is for a Worker::<Udp>, not for the type `{name}`"),
             "http" | "websocket" | "text" | "frame" => format!(
@@ -371,13 +368,6 @@ enum Host<'a> {
 }
 
 impl Host<'_> {
-    fn ip(&self) -> Option<IpAddr> {
-        match self {
-            Host::Name(_) => None,
-            Host::Ip(ip) => Some(*ip),
-        }
-    }
-
     fn text(&self) -> String {
         match self {
             Host::Name(name) => name.to_string(),

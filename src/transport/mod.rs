@@ -194,6 +194,14 @@ impl Stream {
         }
     }
 
+    /// What has happened to the socket that no read or write has told yet.
+    pub(crate) fn take_error(&self) -> io::Result<Option<io::Error>> {
+        match self.socket() {
+            Socket::Tcp(tcp) => tcp.take_error(),
+            Socket::Unix(unix) => unix.take_error(),
+        }
+    }
+
     /// `None` for a unix socket.
     pub(crate) fn local_addr(&self) -> Option<SocketAddr> {
         match self.socket() {

@@ -158,11 +158,4 @@ impl Stream {
             Socket::Unix(unix) => unix::path_text(unix.peer_addr()),
         }
     }
-
-    pub(crate) fn take_error(&self) -> io::Result<Option<io::Error>> {
-        match self.socket() {
-            Socket::Tcp(tcp) => tcp.take_error(),
-            Socket::Unix(unix) => unix.take_error(),
-        }
-    }
 }

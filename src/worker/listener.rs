@@ -9,6 +9,7 @@ use crate::protocols::websocket::Admission;
 use crate::transport::{ListenAddress, Listener, Peer, Place, ServerSettings, Stream};
 use crate::{AnyConnection, Error, Limits, Serve, Server, Verdict};
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
@@ -40,45 +41,56 @@ pub(crate) struct Listening<P: Serve> {
     own: Weak<Listening<P>>,
 }
 
-/// In the order of their ids; a `None` is one that has ended. Removing the first of many moves
-/// nothing.
+/// Keys in the order of their connections' ids; eight bytes each, since an idle connection pays for
+/// it. The first and the last of many are taken out without moving the others.
 #[derive(Default)]
 struct Connections {
-    entries: Vec<(u64, Option<Key>)>,
-    ended: usize,
+    keys: VecDeque<Key>,
+    /// Accepted, and their transport does not stand yet: they have no key here.
+    opening: usize,
 }
 
 impl Connections {
+    /// All that have a socket.
     fn len(&self) -> usize {
-        self.entries.len() - self.ended
+        self.keys.len() + self.opening
     }
 
-    fn place(&self, id: u64) -> Result<usize, usize> {
-        self.entries.binary_search_by_key(&id, |&(id, _)| id)
+    fn place(&self, lp: &Loop, id: u64) -> Result<usize, usize> {
+        self.keys.binary_search_by_key(&id, |&key| id_of(lp, key))
     }
 
-    fn set(&mut self, id: u64, key: Key) {
-        match self.place(id) {
-            Ok(at) => self.entries[at].1 = Some(key),
-            Err(at) => self.entries.insert(at, (id, Some(key))),
+    fn set(&mut self, lp: &Loop, id: u64, key: Key) {
+        match self.place(lp, id) {
+            Ok(at) => self.keys[at] = key,
+            Err(at) => {
+                self.opening -= 1;
+                self.keys.insert(at, key);
+            }
         }
     }
 
-    fn end(&mut self, id: u64) {
-        let Ok(at) = self.place(id) else { return };
-        if self.entries[at].1.take().is_some() {
-            self.ended += 1;
-        }
-        if self.ended > 16 && self.ended > self.entries.len() / 2 {
-            self.entries.retain(|(_, key)| key.is_some());
-            self.entries.shrink_to(2 * self.entries.len());
-            self.ended = 0;
+    fn end(&mut self, lp: &Loop, id: u64) {
+        let Ok(at) = self.place(lp, id) else {
+            self.opening -= 1;
+            return;
+        };
+        self.keys.remove(at);
+        if self.keys.len() < self.keys.capacity() / 4 {
+            self.keys.shrink_to(2 * self.keys.len());
         }
     }
 
-    fn get(&self, id: u64) -> Option<Key> {
-        self.entries[self.place(id).ok()?].1
+    fn get(&self, lp: &Loop, id: u64) -> Option<Key> {
+        self.keys.get(self.place(lp, id).ok()?).copied()
     }
+}
+
+/// Of a connection that stands in the slab, as all of a worker's do.
+fn id_of(lp: &Loop, key: Key) -> u64 {
+    let endpoint = lp.find(key);
+    let common = endpoint.as_ref().and_then(|endpoint| endpoint.common());
+    common.and_then(|common| common.downcast_ref::<Core>()).map_or(0, |core| core.id)
 }
 
 impl<P: Serve> Listening<P> {
@@ -88,7 +100,7 @@ impl<P: Serve> Listening<P> {
         let admission = Admission { loopback_listener, ..Admission::default() };
         Rc::new_cyclic(|own: &Weak<Listening<P>>| {
             let owner: Weak<dyn Owner> = own.clone();
-            let terms = Terms { limits: Limits::default(), remote_host: String::new() };
+            let terms = Terms { limits: Limits::shared(), remote_host: Box::default() };
             let settings = Settings { terms, owner: Some(owner) };
             Listening {
                 number,
@@ -109,7 +121,7 @@ impl<P: Serve> Listening<P> {
     }
 
     pub(crate) fn set_limits(&self, limits: Limits) {
-        Rc::make_mut(&mut self.settings.borrow_mut()).terms.limits = limits;
+        Rc::make_mut(&mut self.settings.borrow_mut()).terms.limits = Rc::new(limits);
     }
 
     pub(crate) fn change_admission(&self, change: impl FnOnce(&mut Admission)) {
@@ -123,7 +135,7 @@ impl<P: Serve> Listening<P> {
 
     fn look_again(&self, lp: &Loop) {
         if let Some(bound) = &*self.bound.borrow() {
-            lp.again(bound.key);
+            bound.list_again(lp);
         }
     }
 
@@ -138,17 +150,39 @@ impl<P: Serve> Listening<P> {
         full
     }
 
+    /// TLS wants two calls: with one of them nobody gets what was meant.
+    fn warn_of_half_tls(&self) {
+        let has_certificate = self.tls.borrow().is_some();
+        match (self.secure.get(), has_certificate) {
+            (true, false) => log::error!(
+                "{}: set_transport(Transport::Ssl) without a certificate turns everyone away: \
+                 call set_tls",
+                self.address.text
+            ),
+            (false, true) => log::warn!(
+                "{}: set_tls alone does not turn TLS on: call set_transport(Transport::Ssl)",
+                self.address.text
+            ),
+            _ => {}
+        }
+    }
+
     /// Somebody has connected.
     fn accepted(&self, lp: &Rc<Loop>, stream: Stream, peer: Peer) {
         let tls = if self.secure.get() { self.tls.borrow().clone() } else { None };
         let stream = match (self.secure.get(), tls) {
             (false, _) => Ok(stream),
-            (true, Some(tls)) => stream.over_tls_server(&tls).map_err(|e| e.reason),
-            (true, None) => Err("the worker has no certificate: call set_tls".into()),
+            (true, Some(tls)) => stream.over_tls_server(&tls),
+            (true, None) => {
+                // The start has said it as an error, once.
+                log::debug!("{}: no certificate: a connection is turned away", self.address.text);
+                return;
+            }
         };
         let mut stream = match stream {
             Ok(stream) => stream,
-            Err(reason) => {
+            Err(e) => {
+                let reason = e.reason;
                 log::error!("{}: a connection is turned away: {reason}", self.address.text);
                 return;
             }
@@ -184,6 +218,7 @@ impl<P: Serve> Listening<P> {
             }
         }
         let is_tls = stream.is_tls();
+        self.connections.borrow_mut().opening += 1;
         slot.core.opened.set(lp.now_ms());
         slot.core.put_stream(stream);
         if is_tls {
@@ -208,7 +243,7 @@ impl<P: Serve> Listens for Listening<P> {
         let mut made: Option<Rc<Bound<P>>> = None;
         lp.insert_with(|key| {
             let alarm = Cell::new(TimerKey::NONE);
-            let bound = Rc::new(Bound { key, socket, side, alarm });
+            let bound = Rc::new(Bound { key, socket, side, alarm, listed: Cell::new(false) });
             made = Some(bound.clone());
             bound
         });
@@ -217,6 +252,7 @@ impl<P: Serve> Listens for Listening<P> {
     }
 
     fn accept(&self, lp: &Rc<Loop>) {
+        self.warn_of_half_tls();
         let bound = self.bound.borrow().clone();
         let Some(bound) = bound else { return };
         let mut socket = bound.socket.borrow_mut();
@@ -246,13 +282,12 @@ impl<P: Serve> Listens for Listening<P> {
         self.address.text.clone()
     }
 
-    fn connections(&self) -> Vec<(u64, Key)> {
-        let connections = self.connections.borrow();
-        connections.entries.iter().filter_map(|&(id, key)| Some((id, key?))).collect()
+    fn connections(&self) -> Vec<Key> {
+        self.connections.borrow().keys.iter().copied().collect()
     }
 
-    fn connection(&self, id: u64) -> Option<Key> {
-        self.connections.borrow().get(id)
+    fn connection(&self, lp: &Loop, id: u64) -> Option<Key> {
+        self.connections.borrow().get(lp, id)
     }
 }
 
@@ -265,12 +300,12 @@ impl<P: Serve> Owner for Listening<P> {
         registry::find(self.number).map(|worker| worker.name()).unwrap_or_default()
     }
 
-    fn began(&self, id: u64, key: Key) {
-        self.connections.borrow_mut().set(id, key);
+    fn began(&self, lp: &Loop, id: u64, key: Key) {
+        self.connections.borrow_mut().set(lp, id, key);
     }
 
     fn ended(&self, lp: &Loop, id: u64) {
-        self.connections.borrow_mut().end(id);
+        self.connections.borrow_mut().end(lp, id);
         if self.crowded.get() && !self.is_full() {
             self.look_again(lp);
         }
@@ -287,10 +322,26 @@ struct Bound<P: Serve> {
     socket: RefCell<Option<Listener>>,
     side: Rc<Listening<P>>,
     alarm: Cell<TimerKey>,
+    /// On the loop's ready list.
+    listed: Cell<bool>,
+}
+
+impl<P: Serve> Bound<P> {
+    fn list_again(&self, lp: &Loop) {
+        if !self.listed.replace(true) {
+            lp.again(self.key);
+        }
+    }
 }
 
 impl<P: Serve> Endpoint for Bound<P> {
-    fn handle_ready(self: Rc<Self>, lp: &Rc<Loop>, _: Readiness) {
+    fn handle_ready(self: Rc<Self>, lp: &Rc<Loop>, ready: Readiness) {
+        if ready == Readiness::AGAIN {
+            self.listed.set(false);
+        } else if self.listed.get() {
+            // The ready list asks it: one budget a turn, not two.
+            return;
+        }
         for _ in 0..ACCEPTS_A_TURN {
             if self.side.paused.get() || self.side.is_full() {
                 return;
@@ -317,12 +368,12 @@ impl<P: Serve> Endpoint for Bound<P> {
                 }
             }
         }
-        lp.again(self.key);
+        self.list_again(lp);
     }
 
     fn handle_alarm(self: Rc<Self>, lp: &Rc<Loop>) {
         lp.set_alarm(&self.alarm, self.key, None);
-        lp.again(self.key);
+        self.list_again(lp);
     }
 
     fn handle_ending(self: Rc<Self>, lp: &Rc<Loop>, _: Ending) {

@@ -3,19 +3,20 @@ use super::listener::Listening;
 use super::registry::{self, Core};
 use super::{Worker, run};
 use crate::connection::{
-    Callbacks, TcpConnection, control, error, farewell, message, plain, replace, replace_websocket,
-    request,
+    Callbacks, TcpConnection, control, error, farewell, message, plain, replace, replace_flow,
+    replace_websocket, request,
 };
 use crate::events::with_loop;
 use crate::transport::ListenAddress;
 use crate::{
-    Error, ErrorCode, Failure, Limits, Outcome, Request, Serve, Tls, Transport, Websocket,
+    Error, ErrorCode, Failure, Limits, Outcome, Protocol, Request, Serve, Tls, Transport, Websocket,
 };
 use std::any::Any;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-impl<P: Serve + Default> Worker<P> {
+// The bounds stand at the function: so a type that no worker listens with is told what to write.
+impl<P: Protocol> Worker<P> {
     /// A worker that listens on `scheme://address:port`, the scheme being `P`'s or `tcp`, or on
     /// `unix://path`. It checks and registers the address; binding is `run_all`'s, or happens at
     /// once where the loop runs already. Port 0 lets the system choose:
@@ -30,7 +31,10 @@ impl<P: Serve + Default> Worker<P> {
     /// use workerman::prelude::*;
     /// let worker = Worker::<Ws>::listen("ws://127.0.0.1:0");
     /// ```
-    pub fn listen(address: &str) -> Result<Self, Error> {
+    pub fn listen(address: &str) -> Result<Self, Error>
+    where
+        P: Serve + Default,
+    {
         Self::listen_with(address, P::default)
     }
 }
@@ -60,6 +64,7 @@ impl<P: Serve> Worker<P> {
                 drop(registry::remove(number));
                 return Err(e);
             }
+            registry::find(number).inspect(|worker| run::tell_listening(&**worker));
         }
         Ok(worker)
     }
@@ -75,7 +80,7 @@ impl<P: Serve> Worker<P> {
         self.any().local_addr()
     }
 
-    /// Closes the listening socket and leaves connections alone.
+    /// Closes the listening socket and leaves connections alone. (Manual: Worker::unlisten.)
     pub fn unlisten(&self) {
         let worker = registry::find(self.number);
         with_loop(|lp| {
@@ -85,23 +90,34 @@ impl<P: Serve> Worker<P> {
         });
     }
 
-    /// Leaves newcomers in the kernel's queue.
+    /// Leaves newcomers in the kernel's queue. (Manual: Worker::pauseAccept.)
     pub fn pause_accept(&self) {
         self.with_side(|side| side.paused.set(true));
     }
 
-    /// Accepts again, in the next turn.
+    /// Accepts again, in the next turn. (Manual: Worker::resumeAccept.)
     pub fn resume_accept(&self) {
         with_loop(|lp| self.with_side(|side| side.resume(lp)));
     }
 
     /// [`Transport::Ssl`]: its connections speak TLS; [`set_tls`](Self::set_tls) gives the
-    /// certificate. For connections accepted later.
+    /// certificate. For connections accepted later. (Manual: Worker::$transport.)
+    ///
+    /// ```
+    /// use workerman::prelude::*;
+    ///
+    /// fn secure(worker: Worker<Websocket>) -> Result {
+    ///     worker.set_transport(Transport::Ssl);
+    ///     worker.set_tls(Tls::new().identity_files("fullchain.pem", "privkey.pem"))?;
+    ///     Ok(())
+    /// }
+    /// ```
     pub fn set_transport(&self, transport: Transport) {
         self.with_side(|side| side.secure.set(transport == Transport::Ssl));
     }
 
-    /// Certificate and key; they are read at once. For connections accepted later.
+    /// Certificate and key; they are read at once. They do not turn TLS on:
+    /// [`set_transport`](Self::set_transport) does. For connections accepted later.
     ///
     /// # Errors
     /// [`Error::Tls`]: a file that cannot be read or used, by its name.
@@ -125,7 +141,7 @@ impl<P: Serve> Worker<P> {
         all.into_iter().filter_map(|con| con.downcast()).collect()
     }
 
-    /// The one with this id.
+    /// The one with this id: PHP's `$worker->connections[$id]`.
     pub fn connection(&self, id: u64) -> Option<TcpConnection<P>> {
         self.any().connection(id)?.downcast()
     }
@@ -168,12 +184,16 @@ impl<P: Serve> Worker<P> {
 
     /// See `Connection::on_buffer_full`.
     pub fn on_buffer_full<O: Outcome>(&self, f: impl FnMut(TcpConnection<P>) -> O + 'static) {
-        self.set_callback(|callbacks| &mut callbacks.full, plain(f));
+        let f = plain(f);
+        let old = self.with_side(|side| replace_flow(&side.callbacks, |flow| &mut flow.full, f));
+        drop(old);
     }
 
     /// See `Connection::on_buffer_drain`.
     pub fn on_buffer_drain<O: Outcome>(&self, f: impl FnMut(TcpConnection<P>) -> O + 'static) {
-        self.set_callback(|callbacks| &mut callbacks.drain, plain(f));
+        let f = plain(f);
+        let old = self.with_side(|side| replace_flow(&side.callbacks, |flow| &mut flow.drain, f));
+        drop(old);
     }
 }
 
@@ -190,7 +210,8 @@ impl Worker<Websocket> {
     }
 
     /// Pages from other hosts that may connect, beside the server's own: `"https://example.com"`.
-    /// For connections accepted later.
+    /// Others get a 403, and `on_error` (or a debug line of the log) shows the call that would
+    /// admit them. For connections accepted later. (RFC 6455 §10.2.)
     ///
     /// # Errors
     /// [`Error::Header`] for what is no origin.

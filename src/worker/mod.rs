@@ -21,7 +21,8 @@ pub use run::RunStatus;
 pub use spawn::{Running, spawn};
 
 /// A worker's handle: `Copy`, `!Send`. `Worker::new()` is one that listens on nothing: the usual
-/// home of timers and clients.
+/// home of timers and clients. Another thread reaches what belongs to it through
+/// [`LoopHandle::defer`](crate::LoopHandle::defer).
 ///
 /// ```
 /// use workerman::prelude::*;
@@ -99,12 +100,13 @@ impl WorkerRef {
     pub fn connections(&self) -> Vec<AnyConnection> {
         let worker = registry::find(self.number);
         let keys = worker.map(|worker| worker.connections()).unwrap_or_default();
-        keys.into_iter().map(|(_, key)| AnyConnection::of(key)).collect()
+        keys.into_iter().map(AnyConnection::of).collect()
     }
 
     /// The one with this id.
     pub fn connection(&self, id: u64) -> Option<AnyConnection> {
-        Some(AnyConnection::of(registry::find(self.number)?.connection(id)?))
+        let worker = registry::find(self.number)?;
+        with_loop(|lp| worker.connection(lp, id)).flatten().map(AnyConnection::of)
     }
 }
 
@@ -144,9 +146,34 @@ impl Worker<()> {
         run::run_all()
     }
 
-    /// One turn, for programs with a loop of their own: waits at most so long for events, delivers
-    /// them, returns. The first call starts what [`run_all`](Self::run_all) would start; no signal
-    /// handlers are installed. False: stopped, and all is closed.
+    /// One turn, for programs with a loop of their own: waits at most so long for events (seconds
+    /// or a `Duration`; 0 does not wait), delivers them, returns. It returns as soon as something
+    /// was delivered: a program that draws 60 frames a second keeps its own clock.
+    ///
+    /// The first call starts what [`run_all`](Self::run_all) would start; no signal handlers are
+    /// installed. False: stopped, and all is closed. Until then a program that ends should call
+    /// `stop_all` and go on turning, or its connections get no `on_close`.
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    /// use workerman::prelude::*;
+    ///
+    /// const FRAME: Duration = Duration::from_millis(16);
+    /// Timer::delay(0.05, || Worker::stop_all());
+    /// let mut next = Instant::now();
+    /// loop {
+    ///     next += FRAME;
+    ///     // draw(); then whatever the network has, until the next frame is due
+    ///     let left = || next.saturating_duration_since(Instant::now());
+    ///     while !left().is_zero() {
+    ///         if !Worker::turn(left())? {
+    ///             return Ok(());
+    ///         }
+    ///     }
+    /// }
+    /// # #[allow(unreachable_code)]
+    /// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+    /// ```
     ///
     /// # Errors
     /// As for [`run_all`](Self::run_all); with nothing registered it waits.
@@ -162,6 +189,19 @@ impl Worker<()> {
     /// Worker::stopAll.)
     pub fn stop_all() {
         with_loop(|lp| lp.ask_stop());
+    }
+
+    /// A line of the program's own in the log, at the level `info` and with the target
+    /// `workerman`. Before `run_all` or `turn` it is lost, unless the program has installed a
+    /// logger: these give it one. (Manual: Worker::log.)
+    ///
+    /// ```
+    /// use workerman::Worker;
+    ///
+    /// Worker::log(format_args!("{} users", 3));
+    /// ```
+    pub fn log(line: impl fmt::Display) {
+        log::info!(target: "workerman", "{line}");
     }
 
     /// Whether a run is on in this thread.

@@ -22,8 +22,8 @@ pub(crate) trait Listens: Any {
     fn unlisten(&self, lp: &Rc<Loop>);
     fn local_addr(&self) -> Option<SocketAddr>;
     fn address(&self) -> String;
-    fn connections(&self) -> Vec<(u64, Key)>;
-    fn connection(&self, id: u64) -> Option<Key>;
+    fn connections(&self) -> Vec<Key>;
+    fn connection(&self, lp: &Loop, id: u64) -> Option<Key>;
 }
 
 /// A worker, whatever its protocol.
@@ -42,11 +42,11 @@ pub(crate) trait AnyWorker: Any {
     fn address(&self) -> String {
         self.listens().map_or_else(|| "none".into(), |side| side.address())
     }
-    fn connections(&self) -> Vec<(u64, Key)> {
+    fn connections(&self) -> Vec<Key> {
         self.listens().map(|side| side.connections()).unwrap_or_default()
     }
-    fn connection(&self, id: u64) -> Option<Key> {
-        self.listens()?.connection(id)
+    fn connection(&self, lp: &Loop, id: u64) -> Option<Key> {
+        self.listens()?.connection(lp, id)
     }
 }
 

@@ -98,11 +98,7 @@ pub(super) fn run_all() -> Result {
             )
             .into());
         }
-        let on_main_thread = std::thread::current().name() == Some("main");
-        #[cfg(feature = "log-file")]
-        if on_main_thread {
-            log_to_stderr();
-        }
+        let on_main_thread = log_on_main_thread();
         guarded(lp, || start(lp, run, on_main_thread))?;
         while guarded(lp, || step(lp, run, None))? {}
         Ok(())
@@ -115,6 +111,7 @@ pub(super) fn turn(at_most: Interval) -> Result<bool> {
             return Err(in_a_callback("turn").into());
         }
         if status() == RunStatus::Initial {
+            log_on_main_thread();
             guarded(lp, || start(lp, run, false))?;
         }
         let at_most = if at_most.is_never() { None } else { Some(at_most.duration()) };
@@ -211,21 +208,35 @@ fn begin(lp: &Rc<Loop>, run: &Run, signals: bool) -> Result {
             return Err(super::start_failed(&*worker, e));
         }
         if let Some(side) = worker.listens() {
-            log::info!("worker {:?} listens on {}", worker.name(), side.address());
             side.accept(lp);
+            tell_listening(&*worker);
         }
         run.started.borrow_mut().push_back(worker);
     }
     Ok(())
 }
 
-/// For programs that installed no logger of their own: without one, what the library says would be
-/// lost.
-#[cfg(feature = "log-file")]
-fn log_to_stderr() {
-    let env = env_logger::Env::default().default_filter_or("info");
-    // Another logger is there already: then it is the one.
-    let _ = env_logger::Builder::from_env(env).try_init();
+/// With the port that the system chose for 0.
+pub(super) fn tell_listening(worker: &dyn AnyWorker) {
+    let address = worker.address();
+    let place = match (address.split_once("://"), worker.local_addr()) {
+        (Some((scheme, _)), Some(bound)) => format!("{scheme}://{bound}"),
+        _ => address,
+    };
+    log::info!("worker {:?} listens on {place}", worker.name());
+}
+
+/// Whether this is the main thread. There a log goes to stderr where the program installed none:
+/// what the library says would be lost. Other threads are tests' and programs' with a plan.
+fn log_on_main_thread() -> bool {
+    let on_main_thread = std::thread::current().name() == Some("main");
+    #[cfg(feature = "log-file")]
+    if on_main_thread {
+        let env = env_logger::Env::default().default_filter_or("info");
+        // Another logger is there already: then it is the one.
+        let _ = env_logger::Builder::from_env(env).try_init();
+    }
+    on_main_thread
 }
 
 // ---------------------------------------------------------------- turn after turn

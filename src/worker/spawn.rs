@@ -12,6 +12,10 @@ use std::thread::{JoinHandle, ThreadId};
 /// Runs `setup` and then the loop in a thread of its own, without signals; returns once all its
 /// workers listen.
 ///
+/// Handles made in `setup` belong to that loop; what the caller needs of them goes through
+/// [`Running::addr`], a channel, or [`LoopHandle::defer`]. `spawn` installs no log: a program all
+/// of whose loops are spawned installs one itself to see what the library says.
+///
 /// # Errors
 /// The error of `setup` or of an `on_worker_start`, a port that cannot be had, and a panic before
 /// it listens.

@@ -2,8 +2,8 @@
 //! not are in `panics.rs`.
 use crate::support::log::{keep_log, logged, logged_with};
 use crate::support::{
-    Transcript, client_frame, raw_connect, raw_upgrade, read_frame, read_head, run_all_in_time,
-    turn_until,
+    Transcript, client_frame, nobody_listens, own_host, raw_connect, raw_upgrade, read_frame,
+    read_head, run_all_in_time, turn_until,
 };
 use std::cell::Cell;
 use std::io::{Read, Write};
@@ -351,7 +351,7 @@ fn an_error_of_on_readable_is_logged_and_the_watching_goes_on() {
 fn an_error_of_on_worker_start_is_what_run_all_returns_and_nothing_listens_any_more() {
     keep_log();
     let seen = Transcript::new();
-    let first = Worker::<Text>::listen("text://127.0.0.1:0").expect("an address");
+    let first = Worker::<Text>::listen(&format!("text://{}:0", own_host())).expect("an address");
     let (s, addr) = (seen.clone(), Rc::new(Cell::new(None)));
     let theirs = addr.clone();
     first.on_worker_start(move |worker| {
@@ -373,7 +373,7 @@ fn an_error_of_on_worker_start_is_what_run_all_returns_and_nothing_listens_any_m
     assert_eq!(e.to_string(), "no database");
     seen.assert(&["first starts", "first stops"]);
     assert_eq!(logged_with("ERROR on_worker_start of \"second\" failed: no database", ""), 1);
-    assert!(TcpStream::connect(addr.get().expect("it was bound")).is_err());
+    assert!(nobody_listens(addr.get().expect("it was bound")));
     assert!(!Worker::is_running());
     // The same by turns, and in a thread of its own.
     Worker::new().on_worker_start(|_| failing::<()>("nor now"));
@@ -489,4 +489,26 @@ fn an_answer_to_a_peer_that_speaks_no_http_is_no_callbacks_business() {
     let head = peer.join().expect("the peer's own assertions");
     assert!(head.starts_with("HTTP/1.1 426 "), "{head}");
     assert_eq!(logged_with("ERROR", "") + logged_with("WARN", ""), 0, "{:?}", logged());
+}
+
+#[test]
+fn an_option_that_a_callback_ends_with_counts_as_what_is_in_it() {
+    // What `con.with(..)`, `token.get().map(..)` and `con.get::<Timer>().map(..)` give.
+    keep_log();
+    let (worker, addr) = listening::<Text>("text");
+    worker.on_message(|con, line| match &*line {
+        b"send" => con.with(|n: &mut u8| con.send(*n)),
+        _ => None,
+    });
+    let mut peer = raw_connect(addr);
+    peer.write_all(b"nothing\nsend\n").expect("the kernel took it");
+    turn_until(|| worker.connections().iter().any(|con| con.bytes_read() == 13));
+    turn();
+    let mut answer = [0; 2];
+    peer.read_exact(&mut answer).expect("an answer");
+    assert_eq!(&answer, b"0\n");
+    worker.connections()[0].on_message(|_, _| Some(failing::<()>("no luck")));
+    peer.write_all(b"again\n").expect("the kernel took it");
+    turn_until(|| worker.connections().is_empty());
+    assert_eq!(logged_with("ERROR", "no luck"), 1);
 }

@@ -1,8 +1,10 @@
 //! How every socket ends: what was queued leaves, our direction ends, input is discarded.
 use crate::peers::*;
 use crate::support::*;
+use std::cell::Cell;
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
+use std::rc::Rc;
 use std::thread;
 use std::time::{Duration, Instant};
 use workerman::prelude::*;
@@ -285,4 +287,27 @@ fn an_accepted_socket_that_was_closed_is_gone() {
     assert_eq!(peer.read(&mut [0]).expect("an end"), 0);
     let gone = (0..100).find_map(|_| peer.write_all(b"x").err()).expect("an error");
     assert!(matches!(gone.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset), "{gone}");
+}
+
+#[test]
+fn a_callback_that_took_long_leaves_the_peer_its_time() {
+    // Read and discard until the peer's FIN or 1 s: from the close on, not from the turn's poll.
+    let worker = Worker::<Text>::listen("text://127.0.0.1:0").expect("a worker");
+    let closed = Rc::new(Cell::new(None));
+    let theirs = closed.clone();
+    worker.on_message(move |con, _| {
+        thread::sleep(Duration::from_millis(1100));
+        con.close();
+        theirs.set(Some(Instant::now()));
+    });
+    let took = Rc::new(Cell::new(None));
+    let theirs = took.clone();
+    worker.on_close(move |_| theirs.set(closed.get().map(|at: Instant| at.elapsed())));
+    // It has the clock read at the beginning of each turn.
+    Timer::add(0.01, |_| {});
+    let addr = listening(worker);
+    let mut peer = raw_connect(addr);
+    peer.write_all(b"hello\n").expect("the socket takes it");
+    turn_until(|| took.get().is_some());
+    assert!(took.get() > Some(Duration::from_millis(900)), "{took:?}");
 }

@@ -157,3 +157,22 @@ fn a_pipes_end_closes_the_other_side_otherwise() {
     answering.join().expect("the backend");
     turn_until(|| worker.connections().is_empty());
 }
+
+#[test]
+fn a_half_open_connection_whose_peer_resets_ends() {
+    // A TCP reset with nothing unsent: `on_close` alone, also behind the peer's FIN.
+    let worker = Worker::<Text>::listen("text://127.0.0.1:0").expect("a worker");
+    let seen = Transcript::new();
+    let s = seen.clone();
+    worker.on_connect(move |con| {
+        con.set_half_open(true);
+        noted_half(con, &s);
+    });
+    let addr = listening(worker);
+    let peer = raw_connect(addr);
+    peer.shutdown(Shutdown::Write).expect("its end");
+    turn_until(|| seen.has("end, ESTABLISHED"));
+    reset(peer);
+    turn_until(|| worker.connections().is_empty());
+    assert_eq!(seen.lines().last().map(String::as_str), Some("close"));
+}

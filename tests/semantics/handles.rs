@@ -23,7 +23,7 @@ fn assert_stale<R: Role>(con: Connection<Tcp, R>) {
     assert_eq!((con.send_buffer_len(), con.recv_buffer_len()), (0, 0));
     assert_eq!((con.max_send_buffer_size(), con.max_package_size()), (0, 0));
     assert_eq!((con.remote_addr(), con.remote_ip(), con.local_addr()), (None, None, None));
-    assert_eq!((con.remote_port(), con.local_port()), (0, 0));
+    assert_eq!((con.remote_port(), con.local_port(), con.local_ip()), (0, 0, None));
     assert_eq!((con.remote_address().as_str(), con.local_address().as_str()), ("", ""));
     con.set(1u8);
     assert_eq!((con.get::<u8>(), con.with(|n: &mut u8| *n)), (None, None));
@@ -147,6 +147,7 @@ fn an_accepted_handle_answers_until_its_on_close_has_returned() {
             (con.remote_ip().map(|ip| ip.to_string()), local),
             (Some("127.0.0.1".into()), Some(addr))
         );
+        assert_eq!((con.local_ip(), con.local_port()), (Some(addr.ip()), addr.port()));
         assert_eq!(
             (con.remote_address(), con.local_address()),
             (remote.expect("remote").to_string(), addr.to_string())

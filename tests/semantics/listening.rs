@@ -1,12 +1,13 @@
 //! Listening: what is bound, refused, paused and taken back; addresses; what a package's limit
 //! counts.
+use crate::support::log::{keep_log, logged_with};
 use crate::support::{
-    Transcript, accept_head, client_frame, raw_connect, read_bytes, read_frame, read_head,
-    turn_for, turn_until,
+    Transcript, accept_head, client_frame, nobody_listens, own_host, raw_connect, read_bytes,
+    read_frame, read_head, turn_for, turn_until,
 };
 use std::cell::Cell;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -46,13 +47,15 @@ impl Drop for Folder {
 
 #[test]
 fn unlisten_closes_the_listening_socket_and_leaves_connections_alone() {
-    let (worker, addr) = listening::<Text>("text");
+    let worker = Worker::<Text>::listen(&format!("text://{}:0", own_host())).expect("an address");
+    turn();
+    let addr = worker.local_addr().expect("it listens");
     worker.on_message(|con, line| con.send(line));
     let mut peer = raw_connect(addr);
     turn_until(|| worker.connections().len() == 1);
     worker.unlisten();
     assert_eq!(worker.local_addr(), None);
-    assert!(TcpStream::connect(addr).is_err(), "somebody still listens");
+    assert!(nobody_listens(addr), "somebody still listens");
     peer.write_all(b"still here\n").expect("the socket takes it");
     turn();
     assert_eq!(read_bytes(&mut peer, 11), b"still here\n");
@@ -77,13 +80,17 @@ fn pause_accept_leaves_newcomers_in_the_kernels_queue_and_resume_takes_them() {
 
 #[test]
 fn a_worker_that_listens_inside_a_running_loop_binds_at_once_and_says_when_it_cannot() {
+    keep_log();
     let (first, addr) = listening::<Text>("text");
     let taken = Worker::<Tcp>::listen(&format!("tcp://{addr}")).expect_err("the port is taken");
     assert!(matches!(taken, workerman::Error::Bind { .. }), "{taken}");
     assert!(taken.to_string().contains("another program listens there"), "{taken}");
     let second = Worker::<Tcp>::listen("tcp://127.0.0.1:0").expect("a free port");
-    assert!(second.local_addr().is_some());
     assert_eq!(first.local_addr(), Some(addr));
+    // The log has the port that the system chose, of either.
+    let chosen = second.local_addr().expect("it listens");
+    assert_eq!(logged_with("INFO", &format!("listens on text://{addr}")), 1);
+    assert_eq!(logged_with("INFO", &format!("listens on tcp://{chosen}")), 1);
 }
 
 #[test]
@@ -284,4 +291,39 @@ fn set_max_package_size_is_the_limit_of_a_clients_messages_too() {
     seen.assert(&["message four", "SessionFail", "close"]);
     let (first, payload) = server.join().expect("the server's own assertions");
     assert_eq!((first, &payload[..2]), (0x88, &1009u16.to_be_bytes()[..]));
+}
+
+#[test]
+fn a_turn_accepts_no_more_than_its_budget_however_many_come() {
+    // Each within its budget; what is left goes on the ready list.
+    let (worker, addr) = listening::<Tcp>("tcp");
+    let mut peers = Vec::new();
+    for _ in 0..4 {
+        peers.extend((0..100).map(|_| raw_connect(addr)));
+        let before = worker.connections().len();
+        turn();
+        assert!(worker.connections().len() - before <= 64, "at once, after {before}");
+    }
+    turn_until(|| worker.connections().len() == peers.len());
+}
+
+#[test]
+fn tls_settings_that_are_only_half_given_are_a_log_line_at_the_start() {
+    keep_log();
+    let half = Worker::<Text>::listen("text://127.0.0.1:0").expect("an address");
+    half.set_transport(Transport::Ssl);
+    turn();
+    assert_eq!(logged_with("ERROR", "turns everyone away: call set_tls"), 1);
+}
+
+#[cfg(feature = "tls")]
+#[test]
+fn a_certificate_for_a_worker_that_speaks_no_tls_is_a_warning_at_the_start() {
+    keep_log();
+    let file = crate::support::peers::identity();
+    let half = Worker::<Text>::listen("text://127.0.0.1:0").expect("an address");
+    half.set_tls(Tls::new().identity(&file)).expect("a certificate and its key");
+    turn();
+    assert_eq!(logged_with("WARN", "call set_transport(Transport::Ssl)"), 1);
+    std::fs::remove_file(file).expect("it was made");
 }

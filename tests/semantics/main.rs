@@ -16,15 +16,23 @@ mod life;
 mod listening;
 mod liveness;
 mod order;
+mod origins;
 mod panics;
 mod pausing;
 mod peers;
+mod processes;
 mod protocols;
 mod re_entrancy;
+mod revived;
 mod running;
+mod scenarios;
 mod sending;
 mod states;
 mod stopping;
 #[cfg(feature = "tls")]
 mod tls_ends;
+#[cfg(feature = "tls")]
+mod tls_openings;
+#[cfg(feature = "tls")]
+mod verifier;
 mod violations;

@@ -1,5 +1,7 @@
 //! The order of things inside a turn.
-use crate::support::{Transcript, raw_connect, raw_listener, read_bytes, turn_until};
+use crate::support::{
+    Transcript, raw_accept, raw_connect, raw_listener, read_bytes, turn_for, turn_until,
+};
 use std::cell::{Cell, RefCell};
 use std::io::Write;
 use std::net::SocketAddr;
@@ -263,6 +265,35 @@ fn a_reconnect_that_was_put_off_by_a_timer_of_the_same_turn_waits_for_its_new_ti
     assert_eq!(con.status(), Status::Initial, "it dialled by its old time");
     listener.set_nonblocking(true).expect("it can");
     assert!(listener.accept().is_err(), "somebody came");
+}
+
+#[test]
+fn the_deadline_of_an_opening_counts_from_its_own_dial_not_from_the_session_before() {
+    let (listener, addr) = raw_listener();
+    let seen = Transcript::new();
+    // Made and told its limits long before it dials.
+    let con = AsyncTcpConnection::<Tcp>::new(&format!("tcp://{addr}")).expect("an address");
+    turn_for(Duration::from_millis(80));
+    let s = seen.clone();
+    con.on_connect(move |_| s.note("connect"));
+    let s = seen.clone();
+    con.on_error(move |_, _, failure| s.note(failure));
+    let (s, again) = (seen.clone(), Cell::new(true));
+    con.on_close(move |con| {
+        s.note("close");
+        if again.replace(false) {
+            con.reconnect(0);
+        }
+    });
+    con.connect();
+    con.set_limits(Limits::new().opening(0.05));
+    turn_until(|| seen.lines().len() == 1);
+    // The session outlives the deadline of its opening.
+    let stream = raw_accept(&listener);
+    turn_for(Duration::from_millis(80));
+    drop(stream);
+    turn_until(|| seen.lines().len() == 3);
+    seen.assert(&["connect", "close", "connect"]);
 }
 
 // ---------------------------------------------------------------- queued events

@@ -26,6 +26,7 @@ fn peer_of<P: Serve>(worker: Worker<P>, addr: SocketAddr) -> (TcpStream, TcpConn
     (peer, *worker.connections().last().expect("it came"))
 }
 
+/// Gets the name of a method.
 type Hook = Rc<dyn Fn(&'static str)>;
 
 thread_local! {

@@ -1,7 +1,7 @@
 //! How a run stops: in which order, by which deadline, and what no longer happens meanwhile.
 use crate::support::{
-    Transcript, client_frame, raw_accept, raw_connect, raw_handshake, raw_listener, raw_upgrade,
-    read_frame, run_all_in_time, turn_until,
+    Transcript, client_frame, nobody_listens, own_host, raw_accept, raw_connect, raw_handshake,
+    raw_listener, raw_upgrade, read_frame, run_all_in_time, turn_until,
 };
 use std::cell::Cell;
 use std::io::{Read, Write};
@@ -28,6 +28,10 @@ fn websocket_peer(
     })
 }
 
+fn websocket_worker() -> Worker<Websocket> {
+    Worker::listen(&format!("websocket://{}:0", own_host())).expect("an address")
+}
+
 /// Notes what a worker of WebSockets sees from its stop on.
 fn watched(worker: Worker<Websocket>, seen: &Transcript, connections: usize) {
     let s = seen.clone();
@@ -49,7 +53,7 @@ fn watched(worker: Worker<Websocket>, seen: &Transcript, connections: usize) {
     });
     let s = seen.clone();
     worker.on_close(move |con| {
-        let listens = TcpStream::connect(addr.get().expect("it listened")).is_ok();
+        let listens = !nobody_listens(addr.get().expect("it listened"));
         s.note(format!("close {:?}, listens: {listens}", con.close_code()));
     });
     let s = seen.clone();
@@ -59,7 +63,7 @@ fn watched(worker: Worker<Websocket>, seen: &Transcript, connections: usize) {
 #[test]
 fn stopping_goes_on_worker_stop_then_listeners_then_1001_then_on_close_then_ok() {
     let seen = Transcript::new();
-    let worker = Worker::<Websocket>::listen("websocket://127.0.0.1:0").expect("an address");
+    let worker = websocket_worker();
     watched(worker, &seen, 2);
     assert!(Worker::turn(0).expect("a turn"));
     let addr = worker.local_addr().expect("it listens");
@@ -85,7 +89,7 @@ fn stopping_goes_on_worker_stop_then_listeners_then_1001_then_on_close_then_ok()
 #[test]
 fn what_is_left_at_the_deadline_is_destroyed_with_its_on_close_and_run_all_returns_ok() {
     let seen = Transcript::new();
-    let worker = Worker::<Websocket>::listen("websocket://127.0.0.1:0").expect("an address");
+    let worker = websocket_worker();
     watched(worker, &seen, 1);
     let peer: Rc<Cell<Option<std::thread::JoinHandle<_>>>> = Rc::default();
     let theirs = peer.clone();

@@ -16,14 +16,14 @@ use workerman::prelude::*;
 use workerman::{Connection, Limits, Role, Serve};
 
 /// Files that vanish with the test.
-struct Certificates {
-    folder: PathBuf,
+pub(crate) struct Certificates {
+    pub(crate) folder: PathBuf,
     authority: String,
 }
 
 impl Certificates {
     /// One for 127.0.0.1, and whose word it stands on.
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let folder = env::temp_dir().join(format!("workerman-ends-{}-{count}", process::id()));
@@ -42,7 +42,7 @@ impl Certificates {
     }
 
     /// A peer that knows only rustls, and trusts the authority.
-    fn dial(&self, addr: SocketAddr) -> Peer {
+    pub(crate) fn dial(&self, addr: SocketAddr) -> Peer {
         let mut roots = RootCertStore::empty();
         let der = CertificateDer::from_pem_slice(self.authority.as_bytes()).expect("PEM");
         roots.add(der).expect("a root");
@@ -64,10 +64,10 @@ impl Drop for Certificates {
     }
 }
 
-struct Peer(StreamOwned<ClientConnection, TcpStream>);
+pub(crate) struct Peer(pub(crate) StreamOwned<ClientConnection, TcpStream>);
 
 impl Peer {
-    fn says(&mut self, bytes: &[u8]) {
+    pub(crate) fn says(&mut self, bytes: &[u8]) {
         self.0.write_all(bytes).expect("it is taken");
         self.0.flush().expect("it leaves");
     }
@@ -85,7 +85,7 @@ impl Peer {
     }
 }
 
-fn secure<P: Serve>(worker: Worker<P>, certificates: &Certificates) -> SocketAddr {
+pub(crate) fn secure<P: Serve>(worker: Worker<P>, certificates: &Certificates) -> SocketAddr {
     let tls = Tls::new().identity(certificates.folder.join("own.pem"));
     worker.set_tls(tls).expect("a certificate");
     worker.set_transport(Transport::Ssl);

@@ -80,6 +80,28 @@ pub(crate) fn raw_listener() -> (TcpListener, SocketAddr) {
     (listener, addr)
 }
 
+/// A loopback address of one's own: where it matters that nobody listens any more, no other test
+/// may get the port.
+pub(crate) fn own_host() -> std::net::Ipv4Addr {
+    use std::sync::atomic::{AtomicU8, Ordering};
+    static LAST: AtomicU8 = AtomicU8::new(0);
+    let (process, last) = (std::process::id(), LAST.fetch_add(1, Ordering::Relaxed));
+    std::net::Ipv4Addr::new(127, 16 + last % 200, (process >> 8) as u8, process as u8)
+}
+
+/// Nobody listens there any more. A process that another test is just starting holds every
+/// descriptor of ours for a moment, so one look is not enough.
+pub(crate) fn nobody_listens(addr: SocketAddr) -> bool {
+    let end = Instant::now() + Duration::from_secs(2);
+    while TcpStream::connect(addr).is_ok() {
+        if Instant::now() >= end {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    true
+}
+
 /// A blocking socket that gives up after `PATIENCE`.
 pub(crate) fn raw_connect(addr: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(addr).expect("somebody listens");

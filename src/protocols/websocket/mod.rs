@@ -55,7 +55,10 @@ impl Websocket {
     pub const BINARY_TYPE_ARRAYBUFFER: WebsocketType = WebsocketType::ArrayBuffer;
 
     /// Answers an upgrade request that an `Http` worker received: `con.upgrade_with` goes on with
-    /// it. `Err` is the refusal to send.
+    /// it.
+    ///
+    /// # Errors
+    /// The refusal to send, such as 400, 403 or 426.
     pub fn accept(request: &Request) -> Result<Websocket, Response> {
         let answering = Answering::accepted(request.to_head())?;
         let mut websocket = Websocket::default();

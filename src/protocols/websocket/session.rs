@@ -563,7 +563,7 @@ fn half_a_code() -> Violation {
 
 #[cold]
 fn too_big(limit: &str, most: usize, what: &str) -> Violation {
-    Violation::new(format!("a message of more than {most} {what} (limits.{limit})")).code(1009)
+    Violation::new(format!("a message of more than {most} {what} (Limits::{limit})")).code(1009)
 }
 
 #[cfg(test)]

@@ -109,5 +109,5 @@ fn a_violation_is_told_to_the_peer_who_hears_it_as_a_close_frame() {
     let Some(Seen::Closed { code: 1009, reason, first: true }) = client.seen.last() else {
         panic!("{client:?}")
     };
-    assert!(reason.contains("limits.message_bytes"), "{reason}");
+    assert!(reason.contains("Limits::message_bytes"), "{reason}");
 }

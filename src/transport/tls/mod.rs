@@ -164,7 +164,10 @@ impl Tls {
         Tls { server_config: Some(config), ..self }
     }
 
-    /// Reads every file that is named here, and says what is wrong.
+    /// Reads every file that is named here.
+    ///
+    /// # Errors
+    /// [`Error::Tls`] says what is wrong, and with which file.
     pub fn check(&self) -> Result<(), Error> {
         self.client()?;
         if self.is_for_servers() {

@@ -14,7 +14,7 @@ pub(super) const BODY_MOST: usize = 64 << 10;
 /// What a client's settings add to its handshake.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Opening {
-    headers: Vec<(Box<str>, Box<str>)>,
+    headers: Box<[(Box<str>, Box<str>)]>,
     origin: Option<Box<str>>,
     protocols: Option<Box<str>>,
     kind: Option<WebsocketType>,
@@ -40,7 +40,7 @@ impl Opening {
             }
             checked.push((name.into(), value.into()));
         }
-        self.headers = checked;
+        self.headers = checked.into();
         Ok(())
     }
 
@@ -241,7 +241,7 @@ fn request_around_key(target: &Target<'_>) -> (String, String) {
     before.push_str("Sec-WebSocket-Key: ");
 
     let mut behind = String::from("\r\n");
-    for (name, value) in &opening.headers {
+    for (name, value) in opening.headers.iter() {
         let _ = write!(behind, "{name}: {value}\r\n");
     }
     if let (Some(userinfo), None) = (target.userinfo, opening.header("Authorization")) {
@@ -257,11 +257,11 @@ fn unreadable(fault: HeadFault, cx: &Context) -> Violation {
     Violation::new(match fault {
         HeadFault::TooLong => format!(
             "the server's answer to the handshake has a head of more than {} bytes \
-             (limits.head_bytes)",
+             (Limits::head_bytes)",
             limits.head_bytes
         ),
         HeadFault::TooManyFields => format!(
-            "the server's answer to the handshake has more than {} headers (limits.headers)",
+            "the server's answer to the handshake has more than {} headers (Limits::headers)",
             limits.headers
         ),
         HeadFault::Malformed(what) => {

@@ -218,10 +218,10 @@ fn refused(fault: HeadFault, speaks_tls: bool) -> Refused {
              connect with ws://, or give the worker a certificate.",
         ),
         HeadFault::TooLong => {
-            Refused::new(431, "The request's head is too long (limits.head_bytes).")
+            Refused::new(431, "The request's head is too long (Limits::head_bytes).")
         }
         HeadFault::TooManyFields => {
-            Refused::new(431, "The request has too many headers (limits.headers).")
+            Refused::new(431, "The request has too many headers (Limits::headers).")
         }
         HeadFault::Malformed(what) => {
             Refused::new(400, format!("The request is no right HTTP/1.1: {what}."))

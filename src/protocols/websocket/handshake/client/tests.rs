@@ -404,9 +404,9 @@ fn a_head_outside_the_grammar_is_refused() {
 #[test]
 fn the_answers_head_has_limits() {
     let (text, _) = failure(&answer_with(&format!("X: {}\r\n", "x".repeat(17 << 10))));
-    assert!(text.contains("16384 bytes (limits.head_bytes)"), "{text}");
+    assert!(text.contains("16384 bytes (Limits::head_bytes)"), "{text}");
     let (text, _) = failure(&answer_with(&"X: y\r\n".repeat(98)));
-    assert!(text.contains("more than 100 headers (limits.headers)"), "{text}");
+    assert!(text.contains("more than 100 headers (Limits::headers)"), "{text}");
     let fits = answer_with(&"X: y\r\n".repeat(97));
     assert_eq!(answered(&Opening::default(), fits.as_bytes()).seen, [Seen::Opened(101)]);
 }

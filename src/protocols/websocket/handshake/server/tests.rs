@@ -336,11 +336,11 @@ fn a_head_beyond_the_limits_is_431_and_no_more_of_it_is_kept() {
     let long = with_line(&format!("X: {}", "x".repeat(16 << 10)));
     let (response, text) = refusal_of(long.as_bytes());
     assert_eq!(response.status(), 431);
-    assert!(text.contains("limits.head_bytes"), "{text}");
+    assert!(text.contains("Limits::head_bytes"), "{text}");
     let many = with_line(&["X: y"; 2000].join("\r\n"));
     let (response, text) = refusal_of(many.as_bytes());
     assert_eq!(response.status(), 431);
-    assert!(text.contains("limits.headers"), "{text}");
+    assert!(text.contains("Limits::headers"), "{text}");
     let mut line = listening();
     let taken = long.bytes().take_while(|byte| {
         line.feed(&[*byte]);
