@@ -170,6 +170,39 @@ fn a_client_that_half_closes_gets_its_answers() {
 }
 
 #[test]
+fn what_is_pipelined_behind_a_file_is_answered_although_the_client_has_half_closed() {
+    let (worker, addr) = start::<Http>();
+    let file = Scrap::new("behind", 3 << 20);
+    let path = file.0.clone();
+    worker.on_message(move |con, request| match request.path() {
+        "/file" => {
+            con.send(Response::new(200).with_file(&path));
+        }
+        "/later" => {
+            Timer::delay(0.05, move || {
+                con.send("later");
+            });
+        }
+        _ => {
+            con.send("the end");
+        }
+    });
+    let ended = Rc::new(Cell::new(false));
+    let at = ended.clone();
+    worker.on_close(move |_| at.set(true));
+    let client = std::thread::spawn(move || {
+        let mut stream = raw_connect(addr);
+        let requests = get("/later", "") + &get("/file", "") + &get("/file", "") + &get("/", "");
+        stream.write_all(requests.as_bytes()).expect("four requests");
+        stream.shutdown(Shutdown::Write).expect("a FIN");
+        read_to_end(&mut stream)
+    });
+    let answer = finish(client);
+    assert!(answer.len() > 2 * file.1.len() && answer.ends_with(b"the end"), "{}", answer.len());
+    turn_until(|| ended.get());
+}
+
+#[test]
 fn a_smuggler_is_refused_and_nothing_of_it_is_delivered() {
     let (worker, addr) = start::<Http>();
     let heard = Rc::new(Cell::new(0));
@@ -578,4 +611,91 @@ fn a_stop_answers_what_was_not_answered() {
     }
     let answer = String::from_utf8(client.join().expect("a client")).expect("text");
     assert!(answer.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{answer}");
+}
+
+#[cfg(feature = "tls")]
+#[test]
+fn https_is_http_over_tls_and_large_files_come_whole() {
+    let (worker, addr) = {
+        let worker = Worker::<Http>::listen("http://127.0.0.1:0").expect("it listens");
+        worker.set_transport(Transport::Ssl);
+        let file = support::peers::identity();
+        worker.set_tls(Tls::new().identity(&file)).expect("an identity");
+        std::fs::remove_file(&file).expect("it is read");
+        Worker::turn(0).expect("the first turn");
+        (worker, worker.local_addr().expect("it is bound"))
+    };
+    let file = Scrap::new("tls", 2 << 20);
+    let path = file.0.clone();
+    worker.on_message(move |con, _| con.send(Response::new(200).with_file(&path)));
+    let con = AsyncTcpConnection::<Tcp>::new(&format!("ssl://{addr}")).expect("an address");
+    con.set_tls(Tls::new().danger_accept_invalid_certs()).expect("settings");
+    let (came, ended) = (Rc::new(RefCell::new(Vec::new())), Rc::new(Cell::new(false)));
+    let (to, at) = (came.clone(), ended.clone());
+    con.on_connect(|con| con.send_raw(last("/").as_bytes()));
+    con.on_message(move |_, data| to.borrow_mut().extend_from_slice(data.as_bytes()));
+    con.on_close(move |_| at.set(true));
+    con.connect();
+    turn_until(|| ended.get());
+    assert!(body_of(&came.borrow()) == file.1, "{} bytes came", came.borrow().len());
+}
+
+#[test]
+fn a_connection_may_be_upgraded_to_any_protocol_and_any_connection_takes_plain_answers() {
+    let (worker, addr) = start::<Http>();
+    worker.on_message(|con, request| match request.path() {
+        "/lines" => {
+            con.send_raw(b"HTTP/1.1 101 Switching Protocols\r\n\r\n");
+            con.upgrade_with(Text::default()).on_message(|con, line| con.send(line));
+        }
+        _ => {
+            con.any().send("plain");
+        }
+    });
+    assert!(talk(addr, last("/")).ends_with("plain"));
+    let client = std::thread::spawn(move || {
+        let mut stream = raw_connect(addr);
+        stream.write_all((get("/lines", "") + "one\ntwo\n").as_bytes()).expect("a request");
+        read_head(&mut stream);
+        read_bytes(&mut stream, 8)
+    });
+    assert_eq!(finish(client), b"one\ntwo\n");
+}
+
+#[test]
+fn a_client_that_never_reads_a_large_file_is_left_after_the_stall_limit() {
+    let (worker, addr) = start::<Http>();
+    worker.set_limits(Limits::new().send_stall(0.2));
+    let file = Scrap::new("stall", 16 << 20);
+    let path = file.0.clone();
+    let t = Transcript::new();
+    let (told, at) = (t.clone(), t.clone());
+    worker.on_message(move |con, _| con.send(Response::new(200).with_file(&path)));
+    worker.on_error(move |_, code, _| told.note(code));
+    worker.on_close(move |_| at.note("closed"));
+    let mut stream = raw_connect(addr);
+    stream.write_all(get("/", "").as_bytes()).expect("a request");
+    turn_until(|| t.has("closed"));
+    assert_eq!(t.lines().len(), 2, "{:?}", t.lines());
+}
+
+#[test]
+fn five_hundred_half_open_connections_leave_the_server_serving() {
+    let (worker, addr) = start::<Http>();
+    worker.set_limits(Limits::new().opening(0.5));
+    worker.on_message(|con, _| con.send("still here"));
+    let closed = Rc::new(Cell::new(0));
+    let at = closed.clone();
+    worker.on_close(move |_| at.set(at.get() + 1));
+    let slow: Vec<TcpStream> = (0..500)
+        .map(|_| {
+            let mut stream = raw_connect(addr);
+            stream.write_all(b"GET / HTTP/1.1\r\nX: ").expect("half a head");
+            Worker::turn(0).expect("a turn");
+            stream
+        })
+        .collect();
+    assert!(talk(addr, last("/")).ends_with("still here"));
+    turn_until(|| closed.get() == 501);
+    drop(slow);
 }

@@ -26,6 +26,8 @@ pub(crate) struct Rare {
 pub(crate) struct Passing {
     /// What came next waits for the protocol, not for the peer.
     pub(crate) input_waits: bool,
+    /// And the peer's end behind it.
+    pub(crate) eof_waits: bool,
     /// The next piece of a long body is asked for in the next turn.
     pub(crate) pieces_wait: bool,
     /// Encoded for the session to come, or for the handshake's end.
@@ -54,6 +56,7 @@ pub(crate) struct Passing {
 impl Passing {
     const NOTHING: Passing = Passing {
         input_waits: false,
+        eof_waits: false,
         pieces_wait: false,
         ahead: Vec::new(),
         ahead_messages: 0,

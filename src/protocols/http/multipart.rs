@@ -193,6 +193,9 @@ impl<'a> UploadedFile<'a> {
     }
 
     /// Keeps it under this path, in place of what was there.
+    ///
+    /// # Errors
+    /// What the system says: no such folder, no right to write there, no room.
     pub fn save_as(&self, path: impl AsRef<Path>) -> io::Result<()> {
         match self.spilled {
             Some((_, from)) => files::move_to(from, path.as_ref()),
