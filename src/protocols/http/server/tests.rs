@@ -409,3 +409,49 @@ fn a_farewell_says_what_became_of_the_request() {
     line.call_for(Farewell::CallbackFailed, |http, out, cx| http.on_closing(out, cx));
     assert!(line.out.is_empty(), "it was answered already");
 }
+
+#[test]
+fn an_idle_connection_is_small() {
+    assert!(size_of::<Http>() <= 192, "{} bytes", size_of::<Http>());
+}
+
+/// What came of these bytes, in pieces of this length.
+fn outcome(bytes: &[u8], cut: usize) -> (Vec<String>, Option<u16>, bool, String) {
+    let mut line = Line::new(hello);
+    for piece in bytes.chunks(cut) {
+        line.feed(piece);
+    }
+    let text = line.text();
+    (line.heard, line.status, line.closed, text)
+}
+
+#[test]
+fn bytes_that_nobody_meant_are_judged_the_same_however_they_were_cut() {
+    const ODD: &[u8] = b"\r\n\t :;,/?#0123456789abcxyzAGHT\0\x7f\xe9";
+    let mut seed = 0x9e37_79b9_u32;
+    let mut random = |below: usize| {
+        seed ^= seed << 13;
+        seed ^= seed >> 17;
+        seed ^= seed << 5;
+        seed as usize % below
+    };
+    let mut refused = 0;
+    for _ in 0..3000 {
+        let mut bytes = REQUESTS.to_vec();
+        for _ in 0..=random(3) {
+            let (at, odd) = (random(bytes.len()), ODD[random(ODD.len())]);
+            match random(3) {
+                0 => bytes[at] = odd,
+                1 => bytes.insert(at, odd),
+                _ => drop(bytes.remove(at)),
+            }
+        }
+        let whole = outcome(&bytes, bytes.len());
+        refused += usize::from(whole.1.is_some());
+        for cut in [1, 2, 7, 1 + random(50)] {
+            let shown = String::from_utf8_lossy(&bytes);
+            assert_eq!(outcome(&bytes, cut), whole, "in pieces of {cut}: {shown:?}");
+        }
+    }
+    assert!(refused > 500, "only {refused} were refused");
+}
