@@ -296,6 +296,24 @@ fn slow_heads_slow_bodies_and_idle_connections_are_ended() {
 }
 
 #[test]
+fn a_body_is_judged_by_its_own_limit_and_every_byte_lengthens_it() {
+    let (worker, addr) = start::<Http>();
+    worker.set_limits(Limits::new().partial_package(0.1).opening(0.1).body_idle(0.4));
+    worker.on_message(|con, request| con.send(request.raw_body()));
+    let client = std::thread::spawn(move || {
+        let mut stream = raw_connect(addr);
+        let head = "POST / HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: 4\r\n\r\n";
+        stream.write_all(head.as_bytes()).expect("a head");
+        for byte in b"slow" {
+            std::thread::sleep(Duration::from_millis(200));
+            stream.write_all(&[*byte]).expect("a byte");
+        }
+        read_to_end(&mut stream)
+    });
+    assert_eq!(body_of(&finish(client)), b"slow");
+}
+
+#[test]
 fn bytes_do_not_lengthen_the_time_of_a_head() {
     let (worker, addr) = start::<Http>();
     worker.set_limits(Limits::new().opening(0.3));

@@ -28,6 +28,8 @@ pub(crate) struct Passing {
     pub(crate) input_waits: bool,
     /// And the peer's end behind it.
     pub(crate) eof_waits: bool,
+    /// The protocol judges the peer's silence by a deadline of its own.
+    pub(crate) judges_silence: bool,
     /// The next piece of a long body is asked for in the next turn.
     pub(crate) pieces_wait: bool,
     /// Encoded for the session to come, or for the handshake's end.
@@ -56,6 +58,7 @@ pub(crate) struct Passing {
 impl Passing {
     const NOTHING: Passing = Passing {
         input_waits: false,
+        judges_silence: false,
         eof_waits: false,
         pieces_wait: false,
         ahead: Vec::new(),

@@ -94,6 +94,9 @@ impl<P: Protocol, R: Role> Slot<P, R> {
                 Some(false) => self.release(lp),
                 None => {}
             }
+            if notes.judges_silence {
+                self.core.with_rare(|rare| rare.judges_silence = true);
+            }
             if let Some(waits) = notes.input_waits {
                 self.input_waits(lp, waits);
             }

@@ -165,6 +165,8 @@ pub(crate) struct Notes {
     pub(crate) event: Option<Event>,
     /// What has come waits until the protocol is done with what came before; `false`: it is.
     pub(crate) input_waits: Option<bool>,
+    /// The protocol's own deadline judges a package that has begun.
+    pub(crate) judges_silence: bool,
     /// The answer that refused a client's handshake, beside the `Violation`.
     pub(crate) refusal: Option<Box<Response>>,
 }
@@ -257,6 +259,12 @@ impl Context<'_> {
     /// meanwhile is nobody's delay.
     pub(crate) fn read_no_further(&mut self) {
         self.pad.write().input_waits = Some(true);
+    }
+
+    /// The protocol's own deadline judges a package that has begun, and `limits.partial_package`
+    /// does not.
+    pub(crate) fn judge_silence(&mut self) {
+        self.pad.write().judges_silence = true;
     }
 
     /// `input` is asked again for what waits.

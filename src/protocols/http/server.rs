@@ -48,8 +48,6 @@ pub struct Http {
     waiting: bool,
     /// An empty line before a request was passed over.
     passed_over: bool,
-    /// The client was told why it is refused.
-    told: bool,
     /// Files of the last form that went to disk.
     uploads: Option<Box<Form>>,
 }
@@ -302,7 +300,6 @@ impl Http {
         let mut answer = Vec::new();
         refusal(&refused, &mut answer, cx);
         cx.reply(&answer);
-        self.told = true;
         Violation::new(refused.why).code(refused.status)
     }
 
@@ -470,6 +467,7 @@ impl Protocol for Http {
     }
 
     fn on_connect(&mut self, cx: &mut Context) {
+        cx.judge_silence();
         self.enter(Phase::Head, cx);
     }
 
@@ -519,19 +517,6 @@ impl Protocol for Http {
         }
         self.exchange.keep_alive = false;
         false
-    }
-
-    fn on_violation(&mut self, violation: &Violation, out: &mut Vec<u8>, cx: &mut Context) {
-        // What breaks in the middle of an answer cannot be told any more.
-        if self.told || self.exchange.stage != Stage::Idle || !self.scan.has_begun() {
-            return;
-        }
-        let why = violation.to_string();
-        match self.phase {
-            // The engine's own limit for a package that has begun.
-            Phase::Body | Phase::Head => refusal(&Refused::new(408, why), out, cx),
-            Phase::Idle | Phase::Answering => {}
-        }
     }
 }
 
