@@ -1,6 +1,6 @@
 //! States of accepted connections: what comes when, and what strangers get to see.
 use crate::support::log::{keep_log, logged_with};
-#[cfg(feature = "tls")]
+#[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
 use crate::support::peers::identity;
 use crate::support::peers::{error_line, read_to_end, start, watch};
 use crate::support::*;
@@ -259,7 +259,7 @@ fn a_close_that_destroys_the_others_gives_each_its_own() {
     }
 }
 
-#[cfg(feature = "tls")]
+#[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
 #[test]
 fn on_connect_comes_when_the_transport_stands_tls_included() {
     // Accepted connections: `on_connect` when the transport stands, TLS included (Q10).
@@ -283,7 +283,7 @@ fn on_connect_comes_when_the_transport_stands_tls_included() {
     drop(silent);
 }
 
-#[cfg(feature = "tls")]
+#[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
 #[test]
 fn an_accepted_connection_whose_tls_fails_has_no_events() {
     // An accepted connection whose TLS fails has no events: a debug line.

@@ -1,5 +1,5 @@
 //! Bad input and bad luck of a client's opening: what each gives. `violations.rs` has the session.
-#[cfg(feature = "tls")]
+#[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
 use crate::support::peers::identity;
 use crate::support::peers::{
     Peer, black_hole, error_line, read_to_end, refusing, start, tcp_client, watch, ws_client,
@@ -219,7 +219,7 @@ fn the_deadline_holds_while_the_socket_connects() {
     assert!(told.text.contains(&addr.to_string()) && told.text.contains("0.1 s"), "{}", told.text);
 }
 
-#[cfg(feature = "tls")]
+#[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
 #[test]
 fn the_deadline_holds_while_tls_is_waited_for() {
     // Deadline passed in the phase tls: a port that accepts and says nothing.
@@ -231,7 +231,7 @@ fn the_deadline_holds_while_tls_is_waited_for() {
     t.assert(&["error 1 Deadline Tls CLOSING", "close CLOSED"]);
 }
 
-#[cfg(feature = "tls")]
+#[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
 #[test]
 fn the_deadline_holds_for_a_handshake_over_tls() {
     // One deadline for the whole opening: TLS stands, and the server says nothing more.
@@ -441,7 +441,7 @@ fn what_was_queued_for_an_opening_that_failed_is_counted() {
     }
 }
 
-#[cfg(feature = "tls")]
+#[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
 #[test]
 fn a_tls_failure_names_the_host_the_reason_and_the_option() {
     // TLS failure: `on_error(ConnectFail)` in the phase tls; a certificate error names the host,
@@ -459,7 +459,7 @@ fn a_tls_failure_names_the_host_the_reason_and_the_option() {
     assert!(worker.connections().is_empty());
 }
 
-#[cfg(feature = "tls")]
+#[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
 #[test]
 fn a_plain_server_at_a_tls_address_is_a_tls_failure() {
     // TLS failure: a port that speaks no TLS, and one that closes at once.

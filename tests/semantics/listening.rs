@@ -316,7 +316,7 @@ fn tls_settings_that_are_only_half_given_are_a_log_line_at_the_start() {
     assert_eq!(logged_with("ERROR", "turns everyone away: call set_tls"), 1);
 }
 
-#[cfg(feature = "tls")]
+#[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
 #[test]
 fn a_certificate_for_a_worker_that_speaks_no_tls_is_a_warning_at_the_start() {
     keep_log();

@@ -46,7 +46,7 @@ impl Certificates {
         let mut roots = RootCertStore::empty();
         let der = CertificateDer::from_pem_slice(self.authority.as_bytes()).expect("PEM");
         roots.add(der).expect("a root");
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let provider = Arc::new(crypto_provider());
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .expect("versions")
@@ -292,4 +292,13 @@ fn what_tls_holds_back_is_counted_and_its_loss_is_told() {
     con.close();
     turn_until(|| con.id() == 0);
     seen.assert(&["SendFail ClientClosed", "close"]);
+}
+
+/// What rustls encrypts with, as the features have it.
+pub(crate) fn crypto_provider() -> rustls::crypto::CryptoProvider {
+    #[cfg(feature = "tls-aws-lc")]
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    #[cfg(not(feature = "tls-aws-lc"))]
+    let provider = rustls::crypto::ring::default_provider();
+    provider
 }

@@ -1,7 +1,7 @@
 //! How sessions begin under TLS, with peers that are in a hurry, in no hurry, or in the way.
 use crate::peers::*;
 use crate::support::*;
-use crate::tls_ends::{Certificates, secure};
+use crate::tls_ends::{Certificates, crypto_provider, secure};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned};
@@ -180,9 +180,7 @@ impl ServerCertVerifier for Destroyer {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        rustls::crypto::ring::default_provider()
-            .signature_verification_algorithms
-            .supported_schemes()
+        crypto_provider().signature_verification_algorithms.supported_schemes()
     }
 }
 
@@ -192,7 +190,7 @@ fn a_verifier_may_destroy_the_connection_that_it_judges() {
     let certificates = Certificates::new();
     let worker = Worker::<Text>::listen("text://127.0.0.1:0").expect("a worker");
     let addr = secure(worker, &certificates);
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let provider = Arc::new(crypto_provider());
     let config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .expect("versions")
