@@ -619,6 +619,29 @@ fn an_upgrade_that_is_wrong_is_refused_with_its_status() {
 }
 
 #[test]
+fn pages_of_other_hosts_open_websockets_where_the_worker_says_so() {
+    for (origin, host, status) in [
+        ("https://friend.test", "h", 101),
+        ("http://evil.test", "h", 403),
+        // DNS rebinding: a page of that name, which leads to a listener on this machine.
+        ("http://evil.test", "evil.test", 403),
+        ("http://127.0.0.1:99", "127.0.0.1", 101),
+    ] {
+        let (worker, addr) = serve_both();
+        worker.allow_origin("https://friend.test").expect("an origin");
+        let request = upgrade_request(&format!("Origin: {origin}\r\n"));
+        let request = request.replace("Host: 127.0.0.1", &format!("Host: {host}"));
+        let client = std::thread::spawn(move || {
+            let mut stream = raw_connect(addr);
+            stream.write_all(request.as_bytes()).expect("a request");
+            read_head(&mut stream)
+        });
+        let head = finish(client);
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{origin} {host}: {head}");
+    }
+}
+
+#[test]
 fn a_stop_answers_what_was_not_answered() {
     let (worker, addr) = start::<Http>();
     worker.on_message(|_, _| Worker::stop_all());

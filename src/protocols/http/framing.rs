@@ -38,6 +38,8 @@ pub(super) struct Framing {
     /// It asks for something under conditions, or for a range.
     pub(super) conditional: bool,
     pub(super) multipart: bool,
+    /// It asks for another protocol.
+    pub(super) upgrades: bool,
 }
 
 /// Those that Workerman serves; RFC 9110 §9.1: 501 for what a server does not know.
@@ -57,6 +59,7 @@ impl Framing {
             expects_continue: false,
             conditional: false,
             multipart: false,
+            upgrades: false,
         };
         let (mut length, mut coding) = (None, None);
         let mut host = "";
@@ -65,6 +68,7 @@ impl Framing {
             match name.len() {
                 4 if name.eq_ignore_ascii_case("host") => host = value,
                 6 if name.eq_ignore_ascii_case("expect") => framing.expect(value)?,
+                7 if name.eq_ignore_ascii_case("upgrade") => framing.upgrades = true,
                 10 if name.eq_ignore_ascii_case("connection") => framing.connection(value),
                 12 if name.eq_ignore_ascii_case("content-type") => {
                     framing.multipart = super::multipart::boundary_of(value).is_some();

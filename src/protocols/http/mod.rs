@@ -23,7 +23,7 @@ mod upload;
 
 pub use cookie::{Cookie, SameSite};
 use framing::Refused;
-pub(crate) use head::{HeadFault, HeadScan};
+pub(crate) use head::{FieldLines, HeadFault, HeadScan};
 pub use multipart::UploadedFile;
 pub use reply::{Chunk, Reply, ServerSentEvent};
 pub use request::Request;

@@ -27,6 +27,9 @@ pub(super) struct Content<'a> {
     pub(super) body: &'a [u8],
     /// The files of a form that went to disk, a line each; empty for a body that is whole.
     pub(super) spilled: &'a str,
+    /// Whether the worker admits the page that asks for another protocol; `None`: nobody has
+    /// judged that.
+    pub(super) admitted: Option<bool>,
 }
 
 impl<'a> Request<'a> {
@@ -174,6 +177,10 @@ impl<'a> Request<'a> {
 
     pub(crate) fn fields(&self) -> FieldLines<'a> {
         self.layout.fields(self.text)
+    }
+
+    pub(crate) fn admitted(&self) -> Option<bool> {
+        self.content.admitted
     }
 
     /// A copy that outlives the callback.

@@ -9,10 +9,12 @@ use super::multipart::boundary_of;
 use super::reply::{Kind, Reply};
 use super::request::{Content, Layout};
 use super::upload::Form;
-use super::{HeadFault, HeadScan};
+use super::{FieldLines, HeadFault, HeadScan};
+use crate::protocols::websocket::Admission;
 use crate::protocols::{Context, Input, Protocol, Serve, Violation};
 use crate::{Farewell, Payload, Request};
 use std::borrow::Cow;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 /// An HTTP/1.1 server's side of a connection: `http://`.
@@ -50,6 +52,8 @@ pub struct Http {
     passed_over: bool,
     /// Files of the last form that went to disk.
     uploads: Option<Box<Form>>,
+    /// Whose pages may open WebSockets here.
+    admission: Option<Rc<Admission>>,
 }
 
 /// What the connection's time is judged by.
@@ -211,7 +215,8 @@ impl Http {
 
     // ------------------------------------------------------------------ delivering
 
-    fn begin_exchange(&mut self, head: &Head, text: &str) {
+    /// Whether its page is admitted, where it asks for another protocol.
+    fn begin_exchange(&mut self, head: &Head, text: &str) -> Option<bool> {
         let framing = head.framing;
         let conditions = framing.conditional.then(|| {
             let is_get = head.layout.method(text) == "GET";
@@ -229,6 +234,15 @@ impl Http {
         self.scan = HeadScan::default();
         self.passed_over = false;
         self.uploads = None;
+        framing.upgrades.then(|| self.admits(head.layout.fields(text)))
+    }
+
+    #[cold]
+    fn admits(&self, fields: FieldLines) -> bool {
+        match &self.admission {
+            Some(admission) => admission.judge_request(fields).is_ok(),
+            None => Admission::default().judge_request(fields).is_ok(),
+        }
     }
 
     fn deliver<'a>(
@@ -245,8 +259,8 @@ impl Http {
             scratch.extend_from_slice(latin.as_bytes());
             std::str::from_utf8(scratch).unwrap_or("")
         };
-        self.begin_exchange(&head, text);
-        Request::new(text, head.layout, Content { body, spilled: "" })
+        let admitted = self.begin_exchange(&head, text);
+        Request::new(text, head.layout, Content { body, spilled: "", admitted })
     }
 
     /// Body, head and the list of files go into `scratch`, where the program may see them.
@@ -256,7 +270,7 @@ impl Http {
         scratch: &'a mut Vec<u8>,
     ) -> Request<'a> {
         let Collected { head, text, sink, .. } = collected;
-        self.begin_exchange(&head, &text);
+        let admitted = self.begin_exchange(&head, &text);
         let spilled = match sink {
             Sink::Memory(body) => {
                 *scratch = body;
@@ -275,7 +289,7 @@ impl Http {
         let (body, rest) = scratch.split_at(body);
         let rest = std::str::from_utf8(rest).unwrap_or("");
         let (text, spilled) = rest.split_at_checked(text.len()).unwrap_or(("", ""));
-        Request::new(text, head.layout, Content { body, spilled })
+        Request::new(text, head.layout, Content { body, spilled, admitted })
     }
 
     // ------------------------------------------------------------------ answering
@@ -520,7 +534,11 @@ impl Protocol for Http {
     }
 }
 
-impl Serve for Http {}
+impl Serve for Http {
+    fn accepted_by(&mut self, admission: &Rc<Admission>) {
+        self.admission = Some(admission.clone());
+    }
+}
 
 #[cfg(test)]
 mod tests;

@@ -75,7 +75,7 @@ impl Websocket {
     /// # }
     /// ```
     pub fn accept(request: &Request) -> Result<Websocket, Response> {
-        let answering = Answering::accepted(request.to_head())?;
+        let answering = Answering::accepted(request)?;
         let mut websocket = Websocket::default();
         *websocket.session.pending() = Some(Pending::Server(Box::new(answering)));
         Ok(websocket)
