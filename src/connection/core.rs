@@ -204,6 +204,11 @@ impl Core {
         self.flags.get() & bits != 0
     }
 
+    /// Those of these that are set.
+    pub(crate) fn only(&self, bits: u32) -> u32 {
+        self.flags.get() & bits
+    }
+
     #[inline(always)]
     pub(crate) fn set(&self, bits: u32) {
         self.flags.set(self.flags.get() | bits);

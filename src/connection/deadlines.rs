@@ -147,12 +147,14 @@ impl<P: Protocol, R: Role> Slot<P, R> {
     /// The alarm rang: does all that is due, then sets it anew.
     pub(crate) fn deadline_passed(self: &Rc<Self>, lp: &Rc<Loop>) {
         let core = &self.core;
-        if core.stage() == Stage::Waiting {
-            self.redial_soon(lp);
-            return;
-        }
         // It has rung: whatever is next needs it armed anew.
         lp.set_alarm(&core.alarm, core.key, None);
+        if core.stage() == Stage::Waiting {
+            if !lp.is_stopping() {
+                self.redial_soon(lp);
+            }
+            return;
+        }
         // Each kind at most once: what is due again was due in the past, and is found at the next
         // alarm.
         for _ in 0..4 {

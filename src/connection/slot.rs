@@ -233,7 +233,11 @@ impl<P: Protocol, R: Role> Slot<P, R> {
     fn deliver(self: &Rc<Self>, lp: &Rc<Loop>, event: u32) {
         let con = self.handle();
         let flow = self.callbacks().flow.clone().unwrap_or_default();
+        // One that closes is told no more of its buffer; what is full may be its next session's.
+        let stage = self.core.stage();
+        let told = !stage.is_closing() && stage != Stage::Ended || self.core.has(flag::AGAIN);
         let settled = match event {
+            flag::ON_FULL | flag::ON_DRAINED | flag::ON_END if !told => Ok(()),
             flag::ON_FULL => call_plain(lp, con, &flow.full),
             flag::ON_DRAINED => call_plain(lp, con, &flow.drain),
             flag::ON_END => call_plain(lp, con, &flow.end),

@@ -32,7 +32,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
             return None;
         }
         let settings = old.settings();
-        let flags = kept_flags(old);
+        let flags = old.only(KEPT);
         let mut made: Option<Rc<Slot<Q, R>>> = None;
         let key = lp.insert_with(|key| {
             let core = Core::new(key, old.id, flags, Stage::Open, settings.clone());
@@ -70,13 +70,6 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         };
         new.park(lp, left);
     }
-}
-
-fn kept_flags(old: &Core) -> u32 {
-    [flag::CLIENT, flag::BLOCKED, flag::HALF_OPEN, flag::BACKPRESSURE, flag::OPENED]
-        .into_iter()
-        .filter(|&bit| old.has(bit) && KEPT & bit != 0)
-        .fold(0, |flags, bit| flags | bit)
 }
 
 impl Core {

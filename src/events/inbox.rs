@@ -168,3 +168,16 @@ impl Inbox {
         drop((left, old));
     }
 }
+
+/// The loop is gone with its thread, without the end of a run.
+impl Drop for Inbox {
+    fn drop(&mut self) {
+        let left = {
+            let mut letters = self.shared.get_mut().lock();
+            letters.ended = true;
+            letters.waker = None;
+            mem::take(&mut letters.jobs)
+        };
+        drop(left);
+    }
+}

@@ -385,9 +385,9 @@ impl Loop {
         at.saturating_duration_since(self.start).as_millis() as u64
     }
 
-    /// The instant of `now_ms() == ms`.
+    /// Where the millisecond of `now_ms() == ms` ends: what is counted from there is never early.
     pub(crate) fn at_ms(&self, ms: u64) -> Instant {
-        self.start + Duration::from_millis(ms)
+        self.start + Duration::from_millis(ms + 1)
     }
 
     /// A callback may have taken long, and outside the loop's own turns the clock has stood still.

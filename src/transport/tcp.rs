@@ -1,7 +1,7 @@
 //! Tcp sockets: dialling, listening and their options.
 use mio::net::{TcpListener, TcpStream};
 use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -37,6 +37,10 @@ pub(crate) fn connected(stream: &TcpStream) -> io::Result<bool> {
         return Err(error);
     }
     match stream.peer_addr() {
+        // Nobody listens there, and the system has chosen that very port for this end.
+        Ok(peer) if stream.local_addr().is_ok_and(|own| own == peer) => {
+            Err(io::Error::new(ErrorKind::ConnectionRefused, "nobody listens there but itself"))
+        }
         Ok(_) => Ok(true),
         Err(e) if e.kind() == io::ErrorKind::NotConnected || super::unix::is_under_way(&e) => {
             Ok(false)
@@ -101,7 +105,6 @@ mod tests {
     use super::*;
     use crate::transport::testing::{Watch, loopback};
     use mio::Interest;
-    use std::io::ErrorKind;
 
     fn assert_options(stream: &TcpStream) {
         let socket = SockRef::from(stream);

@@ -255,9 +255,14 @@ impl<P: Serve> Listens for Listening<P> {
         self.warn_of_half_tls();
         let bound = self.bound.borrow().clone();
         let Some(bound) = bound else { return };
-        let mut socket = bound.socket.borrow_mut();
-        let Some(socket) = socket.as_mut() else { return };
-        if let Err(e) = lp.with_poller(|poller| poller.register_readable(socket, bound.key)) {
+        // Under no borrow: the poller logs, and a logger may ask what listens, or end it.
+        let socket = bound.socket.borrow_mut().take();
+        let Some(mut socket) = socket else { return };
+        let registered = lp.with_poller(|poller| poller.register_readable(&mut socket, bound.key));
+        if lp.find(bound.key).is_some() {
+            *bound.socket.borrow_mut() = Some(socket);
+        }
+        if let Err(e) = registered {
             log::error!("{}: nobody can be accepted: {e}", self.address.text);
         }
     }

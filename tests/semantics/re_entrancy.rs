@@ -514,3 +514,18 @@ fn a_logger_that_sends_may_be_called_at_any_line() {
     let logged = read_bytes(&mut peer, 7);
     assert_eq!(logged, b"logged\n");
 }
+
+#[test]
+fn a_logger_may_ask_a_listener_that_is_just_beginning_to_listen() {
+    keep_log();
+    let worker = Worker::<Text>::listen("text://127.0.0.1:0").expect("an address");
+    let asked = Rc::new(Cell::new(0));
+    let theirs = asked.clone();
+    at_each_line(Some(Rc::new(move || {
+        let _ = worker.local_addr();
+        theirs.set(theirs.get() + 1);
+    })));
+    turn();
+    at_each_line(None);
+    assert!(asked.get() > 0 && worker.local_addr().is_some());
+}

@@ -60,3 +60,18 @@ fn make_may_end_the_connection_that_it_is_made_for() {
         assert_eq!(con.id(), 0);
     }
 }
+
+#[test]
+fn the_door_of_a_loop_whose_thread_has_ended_takes_nothing() {
+    // `defer` answers true when the closure is queued; there is no queue any more, and the closure
+    // must not wait for as long as somebody holds the door.
+    let (tell, told) = std::sync::mpsc::channel::<()>();
+    let thread = std::thread::spawn(|| {
+        Timer::add(1, |_| {});
+        Worker::turn(0).expect("a turn");
+        workerman::LoopHandle::current()
+    });
+    let door = thread.join().expect("it ends by itself");
+    assert!(!door.defer(move || drop(tell)));
+    assert!(told.recv().is_err());
+}
