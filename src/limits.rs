@@ -33,6 +33,7 @@ pub struct Limits {
     pub(crate) connections: usize,
     pub(crate) http_idle: Duration,
     pub(crate) body_idle: Duration,
+    pub(crate) upload_memory_bytes: usize,
     pub(crate) graceful: Duration,
 }
 
@@ -76,6 +77,7 @@ impl Limits {
         connections: usize::MAX,
         http_idle: Duration::from_secs(75),
         body_idle: Duration::from_secs(30),
+        upload_memory_bytes: 256 << 10,
         graceful: Duration::from_secs(30),
     };
 
@@ -108,6 +110,8 @@ impl Limits {
         head_bytes
         /// Header fields of a head (100).
         headers
+        /// An http form up to here stays in memory; the files of a larger one go to disk (256 KiB).
+        upload_memory_bytes
         /// Unsent bytes from which on `send` drops (1 MiB).
         send_buffer_bytes
         /// Answers of the protocol itself that wait before reading stops (64 KiB).

@@ -96,6 +96,11 @@ const DOORS: &[Door] = &[
         words: &["ToSocketAddrs", "to_socket_addrs", "getaddrinfo"],
         files: &["events/resolver.rs"],
     },
+    Door {
+        world: "files",
+        words: &["std::fs"],
+        files: &["events/signal.rs", "protocols/http/files.rs", "transport/tls/pem.rs"],
+    },
     Door { world: "randomness", words: &["getrandom"], files: &["random.rs"] },
     Door {
         world: "signals",

@@ -125,7 +125,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
     pub(crate) fn advance(self: &Rc<Self>, lp: &Rc<Loop>) {
         let core = &self.core;
         let empty = core.unsent() == 0 && !core.has(flag::BLOCKED);
-        if !empty {
+        if !empty || core.peek_rare(|rare| rare.pieces_wait) == Some(true) {
             return;
         }
         match core.stage() {

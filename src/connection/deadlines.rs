@@ -114,7 +114,9 @@ impl Core {
         if let (Some(out), true) = (&state.out, self.has(flag::BLOCKED)) {
             add(lp.at_ms(out.moved_at).checked_add(limits.send_stall), Due::Stall);
         }
-        if let (Some(rest), true) = (&state.rest, reading && !self.has(flag::HELD)) {
+        let waits =
+            state.rare.as_deref().is_some_and(|rare| rare.input_waits || rare.judges_silence);
+        if let (Some(rest), true) = (&state.rest, reading && !waits && !self.has(flag::HELD)) {
             add(lp.at_ms(rest.moved_at).checked_add(limits.partial_package), Due::Partial);
         }
         let rare = state.rare.as_deref();

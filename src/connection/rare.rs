@@ -24,6 +24,14 @@ pub(crate) struct Rare {
 
 /// What passes: made when it is first written, read as if it were always there.
 pub(crate) struct Passing {
+    /// What came next waits for the protocol, not for the peer.
+    pub(crate) input_waits: bool,
+    /// And the peer's end behind it.
+    pub(crate) eof_waits: bool,
+    /// The protocol judges the peer's silence by a deadline of its own.
+    pub(crate) judges_silence: bool,
+    /// The next piece of a long body is asked for in the next turn.
+    pub(crate) pieces_wait: bool,
     /// Encoded for the session to come, or for the handshake's end.
     pub(crate) ahead: Vec<u8>,
     pub(crate) ahead_messages: u64,
@@ -49,6 +57,10 @@ pub(crate) struct Passing {
 
 impl Passing {
     const NOTHING: Passing = Passing {
+        input_waits: false,
+        judges_silence: false,
+        eof_waits: false,
+        pieces_wait: false,
         ahead: Vec::new(),
         ahead_messages: 0,
         drops: Drops::NONE,

@@ -13,6 +13,9 @@ use std::rc::Rc;
 /// What stands in the way of sending into the session that is on.
 const ELSEWHERE: u32 = flag::NOT_OPEN | flag::HELD | flag::AGAIN | flag::SHUT | flag::SHUT_DONE;
 
+/// Pieces of a long body that one connection may send in a turn.
+const PIECES_A_TURN: u32 = 16;
+
 /// What is waiting for a write to have happened.
 const AFTER_WRITE: u32 =
     flag::NOT_OPEN | flag::FULL | flag::ANSWERS | flag::CHOKED | flag::WATCH_INPUT | flag::SHUT;
@@ -29,6 +32,7 @@ enum Encoded<'m, P: Protocol> {
     Split {
         lent: Cow<'m, [u8]>,
         limit: usize,
+        pad: Pad,
     },
     /// The out-buffer has reached its limit.
     NoRoom {
@@ -54,7 +58,7 @@ fn encode<'m, P: Protocol>(
     let mut cx = Context { pad: &mut pad, scene: settings.scene() };
     match protocol.encode_split(message, &mut out.bytes, &mut cx) {
         Ok(None) => Encoded::Whole { unsent: out.unsent(), limit, pad },
-        Ok(Some(lent)) => Encoded::Split { lent, limit },
+        Ok(Some(lent)) => Encoded::Split { lent, limit, pad },
         Err(violation) => {
             out.bytes.truncate(before);
             Encoded::Wrong(violation)
@@ -101,9 +105,10 @@ impl<P: Protocol, R: Role> Slot<P, R> {
     fn send_rarely(self: &Rc<Self>, lp: &Rc<Loop>, encoded: Encoded<'_, P>) -> Sent {
         match encoded {
             Encoded::Whole { unsent, limit, .. } => self.appended(lp, unsent, limit),
-            Encoded::Split { lent, limit } => {
+            Encoded::Split { lent, limit, pad } => {
                 let written = self.core.write_lent(lp, &lent);
                 self.judge_write(lp, written);
+                self.apply(lp, pad);
                 // What the socket did not take may have filled the buffer.
                 let unsent = self.core.unsent();
                 self.appended(lp, unsent, limit)
@@ -306,10 +311,11 @@ impl<P: Protocol, R: Role> Slot<P, R> {
 
     #[inline(never)]
     fn go_on_after(self: &Rc<Self>, lp: &Rc<Loop>, mut written: Written) {
+        let mut pieces = PIECES_A_TURN;
         loop {
             match written {
                 Written::All => {
-                    if !self.all_left(lp) {
+                    if !self.all_left(lp, &mut pieces) {
                         break;
                     }
                 }
@@ -333,7 +339,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
     }
 
     /// Nothing waits any more. True: something new was appended.
-    fn all_left(self: &Rc<Self>, lp: &Rc<Loop>) -> bool {
+    fn all_left(self: &Rc<Self>, lp: &Rc<Loop>, pieces: &mut u32) -> bool {
         let core = &self.core;
         // What waits for the next session drains with that one.
         if core.has(flag::FULL) && core.send_buffer_len() == core.unsent() {
@@ -344,19 +350,43 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         if core.has(flag::CHOKED) {
             self.unchoke(lp);
         }
-        if P::HAS_PIECES && core.stage() == Stage::Open && !core.has(flag::SHUT_DONE) {
-            let mut piece = Vec::new();
-            let asked =
-                self.ask(Farewell::Asked, |protocol, cx| protocol.on_writable(&mut piece, cx));
-            if !piece.is_empty() {
-                core.with_out(lp, |out| out.bytes.append(&mut piece));
-                return true;
-            }
-            if let Some((Err(violation), _)) = asked {
-                self.violated(lp, violation, Pad::default());
-            }
+        let sends = match core.stage() {
+            Stage::Open => true,
+            Stage::Flushing => P::PIECES_OUTLAST_CLOSE,
+            _ => false,
+        };
+        if P::HAS_PIECES && sends && !core.has(flag::SHUT_DONE) {
+            return self.next_piece(lp, pieces) || more;
         }
         more
+    }
+
+    /// The next piece of a long body, also of one that was begun before `close()`. True: it was
+    /// appended.
+    fn next_piece(self: &Rc<Self>, lp: &Rc<Loop>, pieces: &mut u32) -> bool {
+        let core = &self.core;
+        // So that one fast reader starves nobody.
+        let later = *pieces == 0;
+        if later || core.peek_rare(|rare| rare.pieces_wait) == Some(true) {
+            core.with_rare(|rare| rare.pieces_wait = later);
+        }
+        if later {
+            core.list_again(lp);
+            return false;
+        }
+        let mut piece = Vec::new();
+        let asked = self.ask(Farewell::Asked, |protocol, cx| protocol.on_writable(&mut piece, cx));
+        let appended = !piece.is_empty();
+        if appended {
+            *pieces -= 1;
+            core.with_out(lp, |out| out.bytes.append(&mut piece));
+        }
+        match asked {
+            Some((Ok(()), pad)) => self.apply(lp, pad),
+            Some((Err(violation), pad)) => self.violated(lp, violation, pad),
+            None => {}
+        }
+        appended
     }
 
     fn some_left(self: &Rc<Self>, lp: &Rc<Loop>) {

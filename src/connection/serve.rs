@@ -56,7 +56,11 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         let core = &self.core;
         core.set(flag::SERVING);
         let mut budget = RECEIVES_A_TURN;
-        self.serve_rest(lp);
+        if core.has(flag::EOF) {
+            self.serve_behind_eof(lp);
+        } else {
+            self.serve_rest(lp);
+        }
         while self.may_read() {
             if budget == 0 {
                 core.list_again(lp);
@@ -116,6 +120,26 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         if !self.core.has(flag::PARKED) || !self.may_read() {
             return;
         }
+        self.divide_rest(lp);
+    }
+
+    /// The peer's end came while packages waited for the protocol: they are delivered first.
+    fn serve_behind_eof(self: &Rc<Self>, lp: &Rc<Loop>) {
+        let core = &self.core;
+        let waits = core.peek_rare(|rare| rare.eof_waits) == Some(true);
+        if !waits || core.stage() != Stage::Open || core.has(flag::PAUSED | flag::CHOKED) {
+            return;
+        }
+        if core.has(flag::PARKED) {
+            self.divide_rest(lp);
+        }
+        if core.stage() == Stage::Open && core.peek_rare(|rare| rare.input_waits) != Some(true) {
+            core.with_rare(|rare| rare.eof_waits = false);
+            self.eof_in_session(lp);
+        }
+    }
+
+    fn divide_rest(self: &Rc<Self>, lp: &Rc<Loop>) {
         self.core.clear(flag::PARKED);
         let rest = self.core.state.borrow_mut().rest.take();
         let Some(mut rest) = rest else { return };
@@ -285,6 +309,10 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         if scratch.capacity() > 0 {
             lp.put_scratch(scratch);
         }
+        // What `input` has noted about a package that is not whole.
+        if !cx.pad.is_empty() {
+            self.apply(lp, mem::take(cx.pad));
+        }
         let counts = matches!(self.core.stage(), Stage::Open | Stage::Farewell);
         if counts || self.core.has(flag::UPGRADED) { at } else { whole }
     }
@@ -317,6 +345,9 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         let core = &self.core;
         core.set(flag::EOF);
         match core.stage() {
+            Stage::Open if core.peek_rare(|rare| rare.input_waits) == Some(true) => {
+                core.with_rare(|rare| rare.eof_waits = true);
+            }
             Stage::Open => self.eof_in_session(lp),
             Stage::Farewell | Stage::Flushing => {
                 core.set_stage(Stage::Flushing);

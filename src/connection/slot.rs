@@ -94,6 +94,12 @@ impl<P: Protocol, R: Role> Slot<P, R> {
                 Some(false) => self.release(lp),
                 None => {}
             }
+            if notes.judges_silence {
+                self.core.with_rare(|rare| rare.judges_silence = true);
+            }
+            if let Some(waits) = notes.input_waits {
+                self.input_waits(lp, waits);
+            }
             if notes.close {
                 self.close_flushing(lp);
             }
@@ -109,6 +115,20 @@ impl<P: Protocol, R: Role> Slot<P, R> {
                 self.violated(lp, violation, pad);
                 return;
             }
+        }
+    }
+
+    /// Whole packages may lie in the rest that the protocol did not want yet.
+    fn input_waits(&self, lp: &Loop, waits: bool) {
+        self.core.with_rare(|rare| rare.input_waits = waits);
+        self.core.set(flag::REARM);
+        if !waits {
+            if let Some(rest) = &mut self.core.state.borrow_mut().rest {
+                // Until now it was not the peer that others waited for.
+                rest.moved_at = lp.now_ms();
+            }
+            self.core.set(flag::PARKED);
+            self.core.list_again(lp);
         }
     }
 

@@ -19,7 +19,9 @@ mod text;
 pub(crate) mod websocket;
 
 pub use frame::Frame;
-pub use http::{Request, Response};
+pub use http::{
+    Chunk, Cookie, Http, Reply, Request, Response, SameSite, ServerSentEvent, UploadedFile,
+};
 pub use tcp::Tcp;
 pub use text::Text;
 #[doc(hidden)]
@@ -161,6 +163,10 @@ pub(crate) struct Notes {
     pub(crate) hold: Option<bool>,
     pub(crate) deadline: Option<Option<Instant>>,
     pub(crate) event: Option<Event>,
+    /// What has come waits until the protocol is done with what came before; `false`: it is.
+    pub(crate) input_waits: Option<bool>,
+    /// The protocol's own deadline judges a package that has begun.
+    pub(crate) judges_silence: bool,
     /// The answer that refused a client's handshake, beside the `Violation`.
     pub(crate) refusal: Option<Box<Response>>,
 }
@@ -247,6 +253,23 @@ impl Context<'_> {
     /// The handshake is complete: what waited leaves.
     pub(crate) fn release(&mut self) {
         self.pad.write().hold = Some(false);
+    }
+
+    /// `input` was asked and wants nothing before [`read_on`](Context::read_on); what waits
+    /// meanwhile is nobody's delay.
+    pub(crate) fn read_no_further(&mut self) {
+        self.pad.write().input_waits = Some(true);
+    }
+
+    /// The protocol's own deadline judges a package that has begun, and `limits.partial_package`
+    /// does not.
+    pub(crate) fn judge_silence(&mut self) {
+        self.pad.write().judges_silence = true;
+    }
+
+    /// `input` is asked again for what waits.
+    pub(crate) fn read_on(&mut self) {
+        self.pad.write().input_waits = Some(false);
     }
 
     pub(crate) fn note(&mut self, event: Event) {
@@ -468,6 +491,11 @@ pub trait Protocol: 'static {
     /// Whether `on_writable` ever appends anything.
     #[doc(hidden)]
     const HAS_PIECES: bool = true;
+
+    /// Whether a body that was begun goes on after `close()`: pieces are asked for until there are
+    /// none.
+    #[doc(hidden)]
+    const PIECES_OUTLAST_CLOSE: bool = false;
 
     /// Whether `limits.message_bytes` is judged by the protocol itself (it counts otherwise than
     /// the package's length).

@@ -9,7 +9,8 @@ use crate::connection::{
 use crate::events::with_loop;
 use crate::transport::ListenAddress;
 use crate::{
-    Error, ErrorCode, Failure, Limits, Outcome, Protocol, Request, Serve, Tls, Transport, Websocket,
+    Error, ErrorCode, Failure, Http, Limits, Outcome, Protocol, Request, Serve, Tls, Transport,
+    Websocket,
 };
 use std::any::Any;
 use std::net::SocketAddr;
@@ -194,6 +195,24 @@ impl<P: Serve> Worker<P> {
         let f = plain(f);
         let old = self.with_side(|side| replace_flow(&side.callbacks, |flow| &mut flow.drain, f));
         drop(old);
+    }
+}
+
+impl Worker<Http> {
+    /// Pages from other hosts that [`Websocket::accept`] admits, beside the server's own:
+    /// `"https://example.com"`. For connections accepted later. (RFC 6455 §10.2.)
+    ///
+    /// # Errors
+    /// [`Error::Header`] for what is no origin.
+    pub fn allow_origin(&self, origin: &str) -> Result<(), Error> {
+        let origin = crate::protocols::websocket::Origin::parse(origin)?;
+        self.with_side(|side| side.change_admission(|admission| admission.allowed.push(origin)));
+        Ok(())
+    }
+
+    /// Every page may open a WebSocket, with the cookies that its visitor has here.
+    pub fn allow_any_origin(&self) {
+        self.with_side(|side| side.change_admission(|admission| admission.any = true));
     }
 }
 

@@ -2,6 +2,7 @@
 //! stricter rules.
 use super::is_control;
 use crate::Limits;
+use std::borrow::Cow;
 use std::ops::Range;
 
 /// Why a head is refused.
@@ -98,59 +99,35 @@ impl Place {
     }
 }
 
-/// A head's text and where its fields lie in it.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Fields {
-    text: String,
-    fields: Vec<(Span, Span)>,
+/// The text of a head, for `httparse`. RFC 9110 §5.5 lets bytes above 127 be any encoding: UTF-8
+/// where they are, or else ISO-8859-1, as HTTP had it once.
+pub(super) fn text_of(head: &[u8]) -> Cow<'_, str> {
+    match std::str::from_utf8(head) {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => Cow::Owned(head.iter().map(|&byte| char::from(byte)).collect()),
+    }
 }
 
-pub(crate) type Span = Range<u32>;
+/// The field lines of a head that was found right: divided again whenever somebody asks, so that a
+/// request needs no memory of its own.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FieldLines<'a>(pub(super) &'a str);
 
-impl Fields {
-    /// The text of a head, for `httparse`. RFC 9110 §5.5 lets bytes above 127 be any encoding:
-    /// UTF-8 where they are, or else ISO-8859-1, as HTTP had it once.
-    pub(super) fn text_of(head: &[u8]) -> String {
-        match std::str::from_utf8(head) {
-            Ok(text) => text.into(),
-            Err(_) => head.iter().map(|&byte| char::from(byte)).collect(),
-        }
-    }
-
-    /// `parsed`: the fields as slices of `text`.
-    pub(super) fn new(text: &str, parsed: &[httparse::Header]) -> Result<Self, HeadFault> {
-        let mut fields = Vec::with_capacity(parsed.len());
-        for field in parsed {
-            let value = std::str::from_utf8(field.value)
-                .map_err(|_| HeadFault::Malformed("a field that is no text"))?;
-            fields.push((span(text, field.name), span(text, value)));
-        }
-        Ok(Fields { text: String::new(), fields })
-    }
-
-    pub(super) fn with_text(self, text: String) -> Self {
-        Fields { text, ..self }
-    }
-
-    pub(crate) fn text(&self) -> &str {
-        &self.text
-    }
-
-    pub(super) fn slice(&self, span: &Span) -> &str {
-        self.text.get(span.start as usize..span.end as usize).unwrap_or("")
-    }
-
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.fields.iter().map(|(name, value)| (self.slice(name), self.slice(value)))
+impl<'a> FieldLines<'a> {
+    pub(crate) fn iter(self) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let fields = self.0.split('\n').filter_map(|line| line.split_once(':'));
+        fields.map(|(name, value)| (name, value.trim_matches([' ', '\t', '\r'])))
     }
 
     /// The values of all fields of this name, whatever its case.
-    pub(crate) fn all<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a str> {
+    pub(crate) fn all<'n>(self, name: &'n str) -> impl Iterator<Item = &'a str> + use<'a, 'n> {
         self.iter()
             .filter(move |(candidate, _)| candidate.eq_ignore_ascii_case(name))
             .map(|(_, value)| value)
     }
 }
+
+pub(crate) type Span = Range<u32>;
 
 /// Where `part`, a slice of `text`, lies in it.
 pub(super) fn span(text: &str, part: &str) -> Span {

@@ -1,16 +1,35 @@
-//! HTTP/1.1 heads: what the WebSocket handshake needs of them.
+//! HTTP/1.1 (RFC 9110, RFC 9112): the server, and the heads that the WebSocket handshake needs.
 //!
-//! [`head`] finds and reads a head under rules stricter than the tokenizer's; [`request`] and
-//! [`response`] are what programs see. Everything that a program puts into a head goes through
-//! [`check_header`].
+//! [`server`] is the state machine; [`head`] finds and reads a head under rules stricter than the
+//! tokenizer's, [`framing`] judges what it says of its body, [`chunked`], [`multipart`] and
+//! [`upload`] read that; [`answer`] writes what [`reply`] and [`response`] say, [`conditional`]
+//! what of a file, [`files`] is the door to the disk. Everything that a program puts into a head
+//! goes through [`check_header`].
+mod answer;
+mod chunked;
+mod conditional;
+mod cookie;
+mod date;
+mod files;
+mod form;
+mod framing;
 mod head;
+mod multipart;
+mod reply;
 mod request;
 mod response;
+mod server;
+mod upload;
 
-pub(crate) use head::{HeadFault, HeadScan};
+pub use cookie::{Cookie, SameSite};
+use framing::Refused;
+pub(crate) use head::{FieldLines, HeadFault, HeadScan};
+pub use multipart::UploadedFile;
+pub use reply::{Chunk, Reply, ServerSentEvent};
 pub use request::Request;
 pub(crate) use request::RequestHead;
 pub use response::Response;
+pub use server::Http;
 
 use crate::Error;
 

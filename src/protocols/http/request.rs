@@ -1,7 +1,13 @@
-//! A request as programs see it: a view of a head that was read once.
-use super::head::{Fields, HeadFault, Span, fault, places, span};
+//! A request as programs see it: a view of a head and a body that lie in the connection's buffer.
+use super::form::parameters;
+use super::head::{FieldLines, HeadFault, Span, fault, places, span, text_of};
+use super::multipart::{Parts, UploadedFile, boundary_of};
 use std::borrow::Cow;
 use std::fmt;
+use std::mem::MaybeUninit;
+
+/// So many fields are read without memory of their own.
+const USUAL_FIELDS: usize = 64;
 
 /// A request that a server received. It borrows the connection's buffer, so it ends with the
 /// callback.
@@ -10,25 +16,49 @@ use std::fmt;
 /// values are as they came.
 #[derive(Clone, Copy)]
 pub struct Request<'a> {
-    head: &'a RequestHead,
-    body: &'a [u8],
+    text: &'a str,
+    layout: Layout,
+    content: Content<'a>,
+}
+
+/// What follows a head.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Content<'a> {
+    pub(super) body: &'a [u8],
+    /// The files of a form that went to disk, a line each; empty for a body that is whole.
+    pub(super) spilled: &'a str,
+    /// Whether the worker admits the page that asks for another protocol; `None`: nobody has
+    /// judged that.
+    pub(super) admitted: Option<bool>,
 }
 
 impl<'a> Request<'a> {
+    pub(super) fn new(text: &'a str, layout: Layout, content: Content<'a>) -> Self {
+        Request { text, layout, content }
+    }
+
     /// `GET`, `POST` and so on, as it came.
     pub fn method(&self) -> &'a str {
-        self.head.fields.slice(&self.head.method)
+        slice(self.text, &self.layout.method)
     }
 
     /// The path without the query, as it came: `/chat`.
     pub fn path(&self) -> &'a str {
         let uri = self.uri();
-        uri.split_once('?').map_or(uri, |(path, _)| path)
+        let path = uri.split_once('?').map_or(uri, |(path, _)| path);
+        if path.starts_with('/') {
+            return path;
+        }
+        // RFC 9112 §3.2.2: clients of a proxy name the whole address, and a server takes it.
+        match path.split_once("://") {
+            Some((_, rest)) => rest.find('/').map_or("/", |at| &rest[at..]),
+            None => path,
+        }
     }
 
     /// Path and query, as they came: `/chat?room=1`.
     pub fn uri(&self) -> &'a str {
-        self.head.fields.slice(&self.head.target)
+        slice(self.text, &self.layout.target)
     }
 
     /// What stands behind the `?`, as it came; empty where there is none.
@@ -36,14 +66,19 @@ impl<'a> Request<'a> {
         self.uri().split_once('?').map_or("", |(_, query)| query)
     }
 
+    /// `1.1` or `1.0`.
+    pub fn protocol_version(&self) -> &'static str {
+        if self.layout.minor_version == 1 { "1.1" } else { "1.0" }
+    }
+
     /// The first header of this name, whatever its case.
     pub fn header(&self, name: &str) -> Option<&'a str> {
-        self.head.fields.all(name).next()
+        self.fields().all(name).next()
     }
 
     /// All headers in their order, repeated ones too.
     pub fn headers(&self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
-        self.head.fields.iter()
+        self.fields().iter()
     }
 
     /// The `Host` header: with a port where the client wrote one.
@@ -62,37 +97,100 @@ impl<'a> Request<'a> {
         parameters(self.query_string()).collect()
     }
 
-    /// A field of a form in the body.
+    /// A field of a form in the body (`application/x-www-form-urlencoded` or
+    /// `multipart/form-data`), the last one where it is repeated. JSON is read from
+    /// [`raw_body`](Request::raw_body).
     pub fn post(&self, name: &str) -> Option<Cow<'a, str>> {
         self.post_all().into_iter().rev().find(|(key, _)| key == name).map(|(_, value)| value)
     }
 
-    /// All fields of a form in the body in their order.
+    /// All fields of a form in the body in their order; files are in [`files`](Request::files).
     pub fn post_all(&self) -> Vec<(Cow<'a, str>, Cow<'a, str>)> {
-        Vec::new()
+        let of = self.header("content-type").unwrap_or("");
+        if let Some(parts) = self.parts() {
+            let fields = parts.filter(|part| part.file_name.is_none());
+            return fields
+                .map(|part| (Cow::Borrowed(part.name), String::from_utf8_lossy(part.data)))
+                .collect();
+        }
+        let kind = of.split(';').next().unwrap_or("").trim();
+        if !kind.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
+            return Vec::new();
+        }
+        parameters(self.raw_body()).collect()
+    }
+
+    /// The file that a form sent under this name.
+    ///
+    /// ```
+    /// use workerman::{Request, Response};
+    ///
+    /// fn keep(request: Request) -> Response {
+    ///     match request.file("photo") {
+    ///         Some(photo) => match photo.save_as("photo.jpg") {
+    ///             Ok(()) => Response::from(format!("{} bytes, thank you", photo.size())),
+    ///             Err(_) => Response::new(500),
+    ///         },
+    ///         None => Response::new(400).with_body("a photo, please"),
+    ///     }
+    /// }
+    /// ```
+    pub fn file(&self, name: &str) -> Option<UploadedFile<'a>> {
+        self.files().into_iter().find(|file| file.name() == name)
+    }
+
+    /// All files of a form in their order.
+    pub fn files(&self) -> Vec<UploadedFile<'a>> {
+        let Some(parts) = self.parts() else { return Vec::new() };
+        parts
+            .enumerate()
+            .filter_map(|(at, part)| UploadedFile::of(part, at, self.content.spilled))
+            .collect()
     }
 
     /// A cookie's value, as it came.
     pub fn cookie(&self, name: &str) -> Option<&'a str> {
-        let mut pairs = self.head.fields.all("cookie").flat_map(|value| value.split(';'));
-        pairs.find_map(|pair| {
-            let (key, value) = pair.split_once('=')?;
-            (key.trim() == name).then(|| value.trim())
-        })
+        self.cookies().find(|(key, _)| *key == name).map(|(_, value)| value)
     }
 
-    pub(crate) fn head(&self) -> &'a RequestHead {
-        self.head
+    /// All cookies in their order, as they came.
+    pub fn cookies(&self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
+        let pairs = self.fields().all("cookie").flat_map(|value| value.split(';'));
+        pairs.filter_map(|pair| pair.split_once('=')).map(|(key, value)| (key.trim(), value.trim()))
     }
 
-    /// The body; empty where there is none.
+    /// The body; empty where there is none. Empty, too, for a form whose files went to disk: see
+    /// [`files`](Request::files).
     pub fn body(&self) -> &'a [u8] {
-        self.body
+        if self.content.spilled.is_empty() { self.content.body } else { &[] }
     }
 
     /// The body as text; empty where it is not UTF-8.
     pub fn raw_body(&self) -> &'a str {
-        std::str::from_utf8(self.body).unwrap_or("")
+        std::str::from_utf8(self.body()).unwrap_or("")
+    }
+
+    /// The head as it came, with its empty line.
+    pub fn raw_head(&self) -> &'a str {
+        self.text
+    }
+
+    pub(crate) fn fields(&self) -> FieldLines<'a> {
+        self.layout.fields(self.text)
+    }
+
+    pub(crate) fn admitted(&self) -> Option<bool> {
+        self.content.admitted
+    }
+
+    /// A copy that outlives the callback.
+    pub(crate) fn to_head(self) -> RequestHead {
+        RequestHead { text: self.text.into(), layout: self.layout }
+    }
+
+    fn parts(&self) -> Option<Parts<'a>> {
+        let boundary = boundary_of(self.header("content-type")?)?;
+        Some(Parts::new(self.content.body, boundary))
     }
 }
 
@@ -102,30 +200,63 @@ impl fmt::Debug for Request<'_> {
             .field("method", &self.method())
             .field("uri", &self.uri())
             .field("headers", &self.headers().collect::<Vec<_>>())
-            .field("body_bytes", &self.body.len())
+            .field("body_bytes", &self.content.body.len())
             .finish()
     }
 }
 
-/// The head of a request, read once: its text, and where everything lies in it.
-#[derive(Clone, Debug)]
-pub(crate) struct RequestHead {
-    fields: Fields,
-    method: Span,
-    target: Span,
+/// Where everything lies in the text of a head.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Layout {
+    method: Place,
+    target: Place,
+    /// Where the field lines begin.
+    fields: u32,
     /// 0 or 1: the number behind `HTTP/1.`.
     minor_version: u8,
 }
 
-impl RequestHead {
-    /// Reads a head that [`HeadScan`](super::HeadScan) found.
-    pub(crate) fn parse(head: &[u8]) -> Result<Self, HeadFault> {
-        let text = Fields::text_of(head);
-        let mut places = places(&text);
-        let mut parsed = httparse::Request::new(&mut places);
-        match parsed.parse(text.as_bytes()).map_err(fault)? {
-            httparse::Status::Complete(length) if length == text.len() => {}
-            _ => return Err(HeadFault::Malformed("a head that ends too early")),
+/// A span that copies.
+#[derive(Clone, Copy, Debug, Default)]
+struct Place {
+    from: u32,
+    to: u32,
+}
+
+impl From<Span> for Place {
+    fn from(span: Span) -> Self {
+        Place { from: span.start, to: span.end }
+    }
+}
+
+fn slice<'a>(text: &'a str, place: &Place) -> &'a str {
+    text.get(place.from as usize..place.to as usize).unwrap_or("")
+}
+
+impl Layout {
+    /// Reads the text of a head that [`HeadScan`](super::HeadScan) found.
+    pub(super) fn parse(text: &str) -> Result<Self, HeadFault> {
+        let mut usual = [const { MaybeUninit::uninit() }; USUAL_FIELDS];
+        let mut parsed = httparse::Request::new(&mut []);
+        match parsed.parse_with_uninit_headers(text.as_bytes(), &mut usual) {
+            Err(httparse::Error::TooManyHeaders) => {
+                let mut places = places(text);
+                let mut parsed = httparse::Request::new(&mut places);
+                let status = parsed.parse(text.as_bytes()).map_err(fault)?;
+                Layout::of(text, status, &parsed)
+            }
+            Err(e) => Err(fault(e)),
+            Ok(status) => Layout::of(text, status, &parsed),
+        }
+    }
+
+    fn of(
+        text: &str,
+        status: httparse::Status<usize>,
+        parsed: &httparse::Request,
+    ) -> Result<Self, HeadFault> {
+        if status != httparse::Status::Complete(text.len()) {
+            return Err(HeadFault::Malformed("a head that ends too early"));
         }
         let (Some(method), Some(target), Some(minor_version)) =
             (parsed.method, parsed.path, parsed.version)
@@ -135,85 +266,79 @@ impl RequestHead {
         if !target.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(HeadFault::Malformed("a request target that is not ASCII"));
         }
-        let (method, target) = (span(&text, method), span(&text, target));
-        let fields = Fields::new(&text, parsed.headers)?;
-        drop(places);
-        let head = RequestHead { fields: fields.with_text(text), method, target, minor_version };
-        head.check_host()?;
-        Ok(head)
+        check_host(parsed, minor_version)?;
+        let (method, target) = (span(text, method), span(text, target));
+        // Behind the target: ` HTTP/1.x` and the line's end.
+        let fields = target.end + " HTTP/1.1\r\n".len() as u32;
+        Ok(Layout { method: method.into(), target: target.into(), fields, minor_version })
     }
 
-    pub(crate) fn request(&self) -> Request<'_> {
-        Request { head: self, body: &[] }
-    }
-
-    pub(crate) fn fields(&self) -> &Fields {
-        &self.fields
-    }
-
-    pub(crate) fn is_http_1_1(&self) -> bool {
+    pub(super) fn is_http_1_1(&self) -> bool {
         self.minor_version == 1
     }
 
-    /// RFC 9112 §3.2: a server must refuse a request without `Host`, with two, or with one that is
-    /// no host.
-    fn check_host(&self) -> Result<(), HeadFault> {
-        let mut hosts = self.fields.all("host");
-        match (hosts.next(), hosts.next()) {
-            (Some(host), None) if is_host(host) => Ok(()),
-            (Some(_), None) => Err(HeadFault::Malformed("a Host header that names no host")),
-            (Some(_), Some(_)) => Err(HeadFault::Malformed("two Host headers")),
-            (None, _) => Err(HeadFault::Malformed("no Host header")),
-        }
+    pub(super) fn fields<'a>(&self, text: &'a str) -> FieldLines<'a> {
+        FieldLines(text.get(self.fields as usize..).unwrap_or(""))
+    }
+
+    pub(super) fn method<'a>(&self, text: &'a str) -> &'a str {
+        slice(text, &self.method)
+    }
+
+    pub(super) fn target<'a>(&self, text: &'a str) -> &'a str {
+        slice(text, &self.target)
     }
 }
 
-fn is_host(host: &str) -> bool {
-    !host.is_empty()
-        && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~!$&'()*+;=:[]%".contains(&b))
-}
-
-fn parameters(query: &str) -> impl DoubleEndedIterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
-    query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        (decoded(name), decoded(value))
-    })
-}
-
-/// `%41` and `+` undone; a `%` that begins no such thing stays, bytes that are not UTF-8 become
-/// U+FFFD.
-fn decoded(text: &str) -> Cow<'_, str> {
-    if !text.contains(['%', '+']) {
-        return Cow::Borrowed(text);
+/// RFC 9112 §3.2: a server must refuse a request without `Host`, with two, or with one that is no
+/// host. HTTP/1.0 knew none.
+fn check_host(parsed: &httparse::Request, minor_version: u8) -> Result<(), HeadFault> {
+    let mut hosts = parsed.headers.iter().filter(|field| field.name.eq_ignore_ascii_case("host"));
+    match (hosts.next(), hosts.next()) {
+        (Some(host), None) if is_host(host.value) => Ok(()),
+        (Some(_), None) => Err(HeadFault::Malformed("a Host header that names no host")),
+        (Some(_), Some(_)) => Err(HeadFault::Malformed("two Host headers")),
+        (None, _) if minor_version == 0 => Ok(()),
+        (None, _) => Err(HeadFault::Malformed("no Host header")),
     }
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, behind @ ..] = rest {
-        rest = behind;
-        bytes.push(match (first, behind) {
-            (b'+', _) => b' ',
-            (b'%', [high, low, ..]) => match (digit(*high), digit(*low)) {
-                (Some(high), Some(low)) => {
-                    rest = &behind[2..];
-                    high << 4 | low
-                }
-                _ => b'%',
-            },
-            _ => *first,
-        });
-    }
-    Cow::Owned(match String::from_utf8(bytes) {
-        Ok(text) => text,
-        Err(e) => String::from_utf8_lossy(e.as_bytes()).into_owned(),
-    })
 }
 
-fn digit(byte: u8) -> Option<u8> {
-    char::from(byte).to_digit(16).map(|digit| digit as u8)
+fn is_host(host: &[u8]) -> bool {
+    let fits = |&b: &u8| b.is_ascii_alphanumeric() || b"-._~!$&'()*+;=:[]%".contains(&b);
+    !host.is_empty() && host.iter().all(fits)
+}
+
+/// The head of a request that outlives its buffer.
+#[derive(Clone, Debug)]
+pub(crate) struct RequestHead {
+    text: String,
+    layout: Layout,
+}
+
+impl RequestHead {
+    /// Reads a head that [`HeadScan`](super::HeadScan) found.
+    pub(crate) fn parse(head: &[u8]) -> Result<Self, HeadFault> {
+        let text = text_of(head).into_owned();
+        let layout = Layout::parse(&text)?;
+        Ok(RequestHead { text, layout })
+    }
+
+    pub(crate) fn request(&self) -> Request<'_> {
+        Request::new(&self.text, self.layout, Content::default())
+    }
+
+    pub(crate) fn fields(&self) -> FieldLines<'_> {
+        self.layout.fields(&self.text)
+    }
+
+    pub(crate) fn is_http_1_1(&self) -> bool {
+        self.layout.is_http_1_1()
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::form::decoded;
     use super::*;
 
     fn head(text: &str) -> RequestHead {

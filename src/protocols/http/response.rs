@@ -1,8 +1,10 @@
 //! A response: made to be sent, or read from the wire.
-use super::head::{Fields, HeadFault, fault, places};
-use super::{check_header, is_token};
+use super::check_header;
+use super::cookie::Cookie;
+use super::head::{HeadFault, fault, places, text_of};
 use crate::Error;
 use std::fmt;
+use std::path::Path;
 
 /// A response: to send, with Workerman's `with…`; or the server's 101, to read. Prints as its head.
 ///
@@ -24,6 +26,8 @@ pub struct Response {
     received: Box<str>,
     /// The first thing in it that cannot be sent.
     fault: Option<Box<Error>>,
+    /// Sent in place of the body.
+    file: Option<Box<Path>>,
 }
 
 impl Response {
@@ -36,6 +40,7 @@ impl Response {
             body: Vec::new(),
             received: "".into(),
             fault: None,
+            file: None,
         }
     }
 
@@ -62,14 +67,60 @@ impl Response {
 
     /// A `Set-Cookie` header without attributes. What RFC 6265 §4.1.1 permits in neither name nor
     /// value keeps the response from being sent: a `;` would begin an attribute.
-    pub fn cookie(mut self, name: &str, value: &str) -> Self {
-        let fits = |b: u8| b.is_ascii_graphic() && !b"\",;\\".contains(&b);
-        if !is_token(name) || !value.bytes().all(fits) {
-            let reason = format!("the cookie {name:?} holds what a cookie cannot: encode it first");
-            self.fault.get_or_insert(Box::new(Error::header("Set-Cookie", reason)));
+    pub fn cookie(self, name: &str, value: &str) -> Self {
+        self.with_cookie(Cookie::new(name, value))
+    }
+
+    /// A redirect to this address: 302, and a GET follows. Another status is for
+    /// [`with_status`](Response::with_status).
+    ///
+    /// ```
+    /// use workerman::Response;
+    ///
+    /// let moved = Response::redirect("/there").with_status(301);
+    /// assert_eq!((moved.status(), moved.header("location")), (301, Some("/there")));
+    /// ```
+    pub fn redirect(location: &str) -> Self {
+        Response::new(302).with_header("Location", location)
+    }
+
+    /// This status instead of the one before.
+    pub fn with_status(self, status: u16) -> Self {
+        Response { status, reason: reason_of(status).into(), ..self }
+    }
+
+    /// A `Set-Cookie` header with attributes.
+    ///
+    /// ```
+    /// use workerman::{Cookie, Response};
+    ///
+    /// let cookie = Cookie::new("sid", "31d4d96e407aad42").path("/").http_only();
+    /// let response = Response::from("hello").with_cookie(cookie);
+    /// let expected = "sid=31d4d96e407aad42; Path=/; HttpOnly";
+    /// assert_eq!(response.header("set-cookie"), Some(expected));
+    /// ```
+    pub fn with_cookie(mut self, cookie: Cookie) -> Self {
+        let (line, fault) = cookie.into_line();
+        if let Some(error) = fault {
+            self.fault.get_or_insert(Box::new(error));
         }
-        self.headers.push(("Set-Cookie".into(), format!("{name}={value}").into()));
+        self.headers.push(("Set-Cookie".into(), line.into()));
         self
+    }
+
+    /// This file in place of a body. It is sent piece by piece, never read whole; conditional
+    /// requests and ranges are answered (206, 304, 412, 416); a file that is not there makes it a
+    /// 404, one that may not be read a 403. The path is opened as it stands: never build it from
+    /// what a client sent without looking for `..` in it.
+    ///
+    /// ```
+    /// use workerman::Response;
+    ///
+    /// let response = Response::new(200).with_file("public/film.mp4");
+    /// assert_eq!(response.body(), b"");
+    /// ```
+    pub fn with_file(self, path: impl AsRef<Path>) -> Self {
+        Response { file: Some(path.as_ref().into()), ..self }
     }
 
     /// This body instead of the one before.
@@ -104,7 +155,7 @@ impl Response {
 
     /// Reads a head from the wire.
     pub(crate) fn parse(head: &[u8]) -> Result<Self, HeadFault> {
-        let text = Fields::text_of(head);
+        let text = text_of(head);
         let mut places = places(&text);
         let mut parsed = httparse::Response::new(&mut places);
         match parsed.parse(text.as_bytes()).map_err(fault)? {
@@ -115,16 +166,25 @@ impl Response {
             return Err(HeadFault::Malformed("a status line that is none"));
         };
         let reason = parsed.reason.unwrap_or("").into();
-        let fields = Fields::new(&text, parsed.headers)?;
-        drop(places);
-        let fields = fields.with_text(text);
-        let headers = fields.iter().map(|(name, value)| (name.into(), value.into())).collect();
-        let received = fields.text().into();
-        Ok(Response { status, reason, headers, body: Vec::new(), received, fault: None })
+        let mut headers: Vec<(Box<str>, Box<str>)> = Vec::with_capacity(parsed.headers.len());
+        for field in parsed.headers.iter() {
+            let value = std::str::from_utf8(field.value)
+                .map_err(|_| HeadFault::Malformed("a field that is no text"))?;
+            headers.push((field.name.into(), value.into()));
+        }
+        Ok(Response { reason, headers, received: text.into(), ..Response::new(status) })
     }
 
     pub(crate) fn is_http_1_1(&self) -> bool {
         self.received.is_empty() || self.received.starts_with("HTTP/1.1")
+    }
+
+    pub(super) fn take_body(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.body)
+    }
+
+    pub(super) fn take_file(&mut self) -> Option<Box<Path>> {
+        self.file.take()
     }
 
     pub(crate) fn set_body(&mut self, body: Vec<u8>) {
@@ -170,7 +230,7 @@ impl From<String> for Response {
 }
 
 /// RFC 9110 §15 and the registry behind it.
-fn reason_of(status: u16) -> &'static str {
+pub(super) fn reason_of(status: u16) -> &'static str {
     match status {
         100 => "Continue",
         101 => "Switching Protocols",

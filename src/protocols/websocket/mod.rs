@@ -59,8 +59,23 @@ impl Websocket {
     ///
     /// # Errors
     /// The refusal to send, such as 400, 403 or 426.
+    ///
+    /// ```
+    /// use workerman::{Http, Websocket, Worker};
+    ///
+    /// # fn main() -> workerman::Result {
+    /// let worker = Worker::<Http>::listen("http://127.0.0.1:0")?;
+    /// worker.on_message(|con, request| match Websocket::accept(&request) {
+    ///     Ok(websocket) => con.upgrade_with(websocket).on_message(|con, data| con.send(data)),
+    ///     Err(refusal) => {
+    ///         con.send(refusal);
+    ///     }
+    /// });
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn accept(request: &Request) -> Result<Websocket, Response> {
-        let answering = Answering::accepted(request.head())?;
+        let answering = Answering::accepted(request)?;
         let mut websocket = Websocket::default();
         *websocket.session.pending() = Some(Pending::Server(Box::new(answering)));
         Ok(websocket)

@@ -2,6 +2,7 @@
 //! opens it, and only the server can tell by the `Origin` header which page that was (RFC 6455
 //! §10.2).
 use crate::Error;
+use crate::protocols::http::FieldLines;
 
 /// Scheme, host and port of a page: `https://example.com`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +58,15 @@ pub struct Admission {
 }
 
 impl Admission {
+    /// Whether this request comes from a page that may connect, or from no page.
+    pub(crate) fn judge_request(&self, fields: FieldLines) -> Result<(), String> {
+        let mut origins = fields.all("Origin");
+        match (origins.next(), origins.next()) {
+            (Some(_), Some(_)) => Err("a request with two Origin headers".into()),
+            (origin, _) => self.judge(origin, fields.all("Host").next().unwrap_or("")),
+        }
+    }
+
     /// Whether a page of `origin` may connect to `host` (the header's value); `Err` says which call
     /// would admit it.
     pub(super) fn judge(&self, origin: Option<&str>, host: &str) -> Result<(), String> {

@@ -3,7 +3,7 @@ use super::origin::Admission;
 use super::{accept_for, check_ours};
 use crate::protocols::http::{HeadFault, HeadScan, RequestHead, list};
 use crate::protocols::{Context, Event, Input, Violation};
-use crate::{Error, Farewell, Response};
+use crate::{Error, Farewell, Request, Response};
 use base64::Engine;
 use base64::alphabet::STANDARD;
 use base64::engine::{GeneralPurpose, GeneralPurposeConfig};
@@ -40,12 +40,23 @@ impl Answering {
         self.admission = Some(admission);
     }
 
-    /// One whose request an HTTP server has read.
-    pub(crate) fn accepted(request: &RequestHead) -> Result<Self, Response> {
-        let accept = check(request).map_err(Refused::into_response)?;
-        let answering = Answering { accept, ..Answering::default() };
-        answering.check_origin(request).map_err(Refused::into_response)?;
-        Ok(Answering { request: Some(Box::new(request.clone())), ..answering })
+    /// One whose request an HTTP server has read, and whose origin it has judged.
+    pub(crate) fn accepted(request: &Request) -> Result<Self, Response> {
+        let head = request.to_head();
+        let accept = check(&head).map_err(Refused::into_response)?;
+        let verdict = match request.admitted() {
+            Some(true) => Ok(()),
+            Some(false) => {
+                let origin = request.header("origin").unwrap_or("");
+                Err(format!("a page of {origin} may not connect; worker.allow_origin admits it"))
+            }
+            None => Admission::default().judge_request(request.fields()),
+        };
+        if let Err(text) = verdict {
+            log::debug!("a WebSocket is refused: {text}");
+            return Err(foreign(text).into_response());
+        }
+        Ok(Answering { accept, request: Some(Box::new(head)), ..Answering::default() })
     }
 
     /// The request is read, and the program has not been asked, or not answered.
@@ -159,21 +170,18 @@ impl Answering {
     }
 
     fn check_origin(&self, request: &RequestHead) -> Result<(), Refused> {
-        let origins: Vec<&str> = request.fields().all("Origin").collect();
-        let host = request.request().host();
-        let verdict = match (&origins[..], &self.admission) {
-            ([_, _, ..], _) => Err("a request with two Origin headers".into()),
-            (_, Some(admission)) => admission.judge(origins.first().copied(), host),
-            (_, None) => Admission::default().judge(origins.first().copied(), host),
+        let verdict = match &self.admission {
+            Some(admission) => admission.judge_request(request.fields()),
+            None => Admission::default().judge_request(request.fields()),
         };
-        // The page's owner is not told how to be let in; the log is.
-        verdict.map_err(|text| Refused {
-            status: 403,
-            headers: &[],
-            told: "Pages of this origin may not connect here.".into(),
-            text,
-        })
+        verdict.map_err(foreign)
     }
+}
+
+/// The page's owner is not told how to be let in; the log is.
+fn foreign(text: String) -> Refused {
+    let told = "Pages of this origin may not connect here.".into();
+    Refused { status: 403, headers: &[], told, text }
 }
 
 /// A request that is refused: what the client is told, and what the program is.

@@ -1,0 +1,119 @@
+//! The one place where HTTP touches files: those that are sent, and those that were uploaded.
+pub(super) use std::fs::File;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+/// A file on its way to a client.
+#[derive(Debug)]
+pub(super) struct Sending {
+    file: File,
+    left: u64,
+}
+
+/// What a file says about itself.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct About {
+    pub(super) bytes: u64,
+    pub(super) modified: SystemTime,
+}
+
+/// Opens a regular file. Anything else may have no end, or wait for one.
+pub(super) fn open(path: &Path) -> io::Result<(File, About)> {
+    let not_regular = || io::Error::new(io::ErrorKind::NotFound, "not a regular file");
+    // Asked before it is opened, too: to open a pipe would wait for its other end.
+    if !fs::metadata(path)?.is_file() {
+        return Err(not_regular());
+    }
+    let file = File::open(path)?;
+    let about = file.metadata()?;
+    if !about.is_file() {
+        return Err(not_regular());
+    }
+    let modified = about.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+    Ok((file, About { bytes: about.len(), modified }))
+}
+
+impl Sending {
+    /// `bytes` of it, from `from` on.
+    pub(super) fn new(mut file: File, from: u64, bytes: u64) -> io::Result<Self> {
+        if from > 0 {
+            file.seek(SeekFrom::Start(from))?;
+        }
+        Ok(Sending { file, left: bytes })
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        self.left == 0
+    }
+
+    /// Appends the next piece. A file that has become shorter is an error: its length was promised.
+    pub(super) fn append(&mut self, at_most: usize, out: &mut Vec<u8>) -> io::Result<()> {
+        let length = self.left.min(at_most as u64);
+        let before = out.len();
+        out.reserve(length as usize);
+        (&mut self.file).take(length).read_to_end(out)?;
+        if (out.len() - before) as u64 != length {
+            out.truncate(before);
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.left -= length;
+        Ok(())
+    }
+}
+
+/// An uploaded file on disk; it goes with its last owner unless it was moved away.
+#[derive(Debug)]
+pub(super) struct Upload {
+    path: PathBuf,
+    file: File,
+    bytes: u64,
+}
+
+impl Upload {
+    /// A fresh file that only this user can read. `name` is nobody's to guess.
+    pub(super) fn create(name: &str) -> io::Result<Self> {
+        let path = std::env::temp_dir().join(name);
+        if path.to_str().is_none_or(|path| path.contains('\n')) {
+            return Err(io::Error::other("the folder for temporary files is no line of text"));
+        }
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let file = options.open(&path)?;
+        Ok(Upload { path, file, bytes: 0 })
+    }
+
+    pub(super) fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all(bytes)?;
+        self.bytes += bytes.len() as u64;
+        Ok(())
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(super) fn path(&self) -> &str {
+        self.path.to_str().unwrap_or("")
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        // Moved away by the program, or gone already: either is right.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Writes what was uploaded into memory.
+pub(super) fn write(to: &Path, bytes: &[u8]) -> io::Result<()> {
+    fs::write(to, bytes)
+}
+
+/// Moves what was uploaded to disk; over the border of a file system it is copied.
+pub(super) fn move_to(from: &Path, to: &Path) -> io::Result<()> {
+    fs::rename(from, to).or_else(|_| fs::copy(from, to).map(drop))
+}

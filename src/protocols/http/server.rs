@@ -1,0 +1,544 @@
+//! The server's side of a connection: requests in their order, each answered before the next one
+//! is read.
+use super::answer::{Exchange, Stage, refusal};
+use super::chunked::Chunked;
+use super::conditional::Conditions;
+use super::framing::{Body, Framing, Refused, too_large};
+use super::head::text_of;
+use super::multipart::boundary_of;
+use super::reply::{Kind, Reply};
+use super::request::{Content, Layout};
+use super::upload::Form;
+use super::{FieldLines, HeadFault, HeadScan};
+use crate::protocols::websocket::Admission;
+use crate::protocols::{Context, Input, Protocol, Serve, Violation};
+use crate::{Farewell, Payload, Request};
+use std::borrow::Cow;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+/// An HTTP/1.1 server's side of a connection: `http://`.
+///
+/// Requests come one after another: the next one is delivered once this one is answered, also where
+/// the client does not wait for that. An answer may be sent later, from a timer or another
+/// connection's callback.
+///
+/// ```
+/// use workerman::{Http, Response, Worker};
+///
+/// # fn main() -> workerman::Result {
+/// let worker = Worker::<Http>::listen("http://127.0.0.1:0")?;
+/// worker.on_message(|con, request| match request.path() {
+///     "/" => con.send("hello"),
+///     _ => con.send(Response::new(404).with_body("not found")),
+/// });
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Default)]
+pub struct Http {
+    scan: HeadScan,
+    reading: Reading,
+    exchange: Exchange,
+    phase: Phase,
+    /// When the phase began; of a body, when its last byte came.
+    since: Option<Instant>,
+    /// The deadline that is set. One that rings too early is set anew: cheaper than moving it with
+    /// every request.
+    armed: Option<Instant>,
+    /// Another request has come before this one was answered.
+    waiting: bool,
+    /// An empty line before a request was passed over.
+    passed_over: bool,
+    /// Files of the last form that went to disk.
+    uploads: Option<Box<Form>>,
+    /// Whose pages may open WebSockets here.
+    admission: Option<Rc<Admission>>,
+}
+
+/// What the connection's time is judged by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Phase {
+    /// A head, or what precedes the first one: `limits.opening`, whatever comes meanwhile.
+    #[default]
+    Head,
+    /// Between two requests: `limits.http_idle`.
+    Idle,
+    /// A body: `limits.body_idle` without a byte.
+    Body,
+    /// The program's turn: no limit.
+    Answering,
+}
+
+#[derive(Debug, Default)]
+enum Reading {
+    #[default]
+    Head,
+    /// An empty line that a client left behind its last body.
+    EmptyLine,
+    /// Head and body are delivered where they lie. The text is that of a head whose bytes are not
+    /// UTF-8; empty for all others.
+    Whole(Box<str>, Head),
+    /// The body is collected as it comes.
+    Collected(Box<Collected>),
+}
+
+/// A head that was read.
+#[derive(Clone, Copy, Debug)]
+struct Head {
+    layout: Layout,
+    framing: Framing,
+    bytes: usize,
+    body: usize,
+}
+
+/// A request whose body does not lie in the buffer in one piece.
+#[derive(Debug)]
+struct Collected {
+    head: Head,
+    text: String,
+    /// Its head has been taken out of the buffer.
+    begun: bool,
+    body: Collecting,
+    sink: Sink,
+    /// Bytes of the body so far.
+    bytes: usize,
+}
+
+#[derive(Debug)]
+enum Collecting {
+    Counted { left: usize },
+    Chunked(Chunked),
+}
+
+#[derive(Debug)]
+enum Sink {
+    Memory(Vec<u8>),
+    Form(Box<Form>),
+}
+
+impl Http {
+    // ------------------------------------------------------------------ reading
+
+    fn head_input(&mut self, buffer: &[u8], cx: &mut Context) -> Result<Input, Violation> {
+        if !self.scan.has_begun() && !self.passed_over && buffer.first() == Some(&b'\r') {
+            // RFC 9112 §2.2: one empty line before a request is passed over.
+            match buffer {
+                [_] => return Ok(Input::Partial),
+                [_, b'\n', ..] => {
+                    self.passed_over = true;
+                    self.reading = Reading::EmptyLine;
+                    return Ok(Input::Package(2));
+                }
+                _ => {}
+            }
+        }
+        let bytes = match self.scan.find(buffer, cx.limits()) {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => {
+                if self.phase != Phase::Head {
+                    self.enter(Phase::Head, cx);
+                }
+                return Ok(Input::Partial);
+            }
+            Err(fault) => return Err(self.refuse(judged(fault), cx)),
+        };
+        match self.read_head(&buffer[..bytes], cx) {
+            Ok(()) => self.body_input(buffer, cx),
+            Err(refused) => Err(self.refuse(refused, cx)),
+        }
+    }
+
+    #[inline]
+    fn read_head(&mut self, bytes: &[u8], cx: &mut Context) -> Result<(), Refused> {
+        let text = text_of(bytes);
+        let layout = Layout::parse(&text).map_err(judged)?;
+        let framing = Framing::of(&text, &layout, cx.limits())?;
+        let mut head = Head { layout, framing, bytes: bytes.len(), body: 0 };
+        let (body, collected) = match framing.body {
+            Body::Length(length) => {
+                head.body = length;
+                let to_disk = framing.multipart && length > cx.limits().upload_memory_bytes;
+                (Collecting::Counted { left: length }, to_disk)
+            }
+            Body::Chunked => (Collecting::Chunked(Chunked::default()), true),
+        };
+        if !collected {
+            let latin = if let Cow::Owned(text) = text { text } else { String::new() };
+            self.reading = Reading::Whole(latin.into(), head);
+            return Ok(());
+        }
+        let kind = layout.fields(&text).all("content-type").next().unwrap_or("");
+        let sink = match boundary_of(kind) {
+            Some(boundary) => {
+                let mut random = [0; 16];
+                cx.random(&mut random);
+                let memory = cx.limits().upload_memory_bytes;
+                Sink::Form(Box::new(Form::new(boundary, memory, random)))
+            }
+            None => Sink::Memory(Vec::new()),
+        };
+        let text = text.into_owned();
+        let collected = Collected { head, text, begun: false, body, sink, bytes: 0 };
+        self.reading = Reading::Collected(Box::new(collected));
+        Ok(())
+    }
+
+    /// More of a request whose head has been read.
+    fn body_input(&mut self, buffer: &[u8], cx: &mut Context) -> Result<Input, Violation> {
+        let (head, complete) = match &mut self.reading {
+            Reading::Whole(_, head) => {
+                let whole = head.bytes + head.body;
+                if buffer.len() >= whole {
+                    return Ok(Input::Package(whole));
+                }
+                (*head, Input::PartialOf(whole))
+            }
+            Reading::Collected(collected) if !collected.begun => {
+                (collected.head, Input::Package(collected.head.bytes))
+            }
+            Reading::Collected(collected) => {
+                let fed = collected.feed(buffer, cx);
+                self.since = Some(cx.now());
+                return fed.map(Input::Package).map_err(|refused| self.refuse(refused, cx));
+            }
+            Reading::Head | Reading::EmptyLine => return Ok(Input::Partial),
+        };
+        let first = self.phase != Phase::Body;
+        self.enter(Phase::Body, cx);
+        // RFC 9110 §10.1.1: not where the body has begun to come.
+        if first && head.framing.expects_continue && buffer.len() == head.bytes {
+            cx.reply(b"HTTP/1.1 100 Continue\r\n\r\n");
+        }
+        Ok(complete)
+    }
+
+    // ------------------------------------------------------------------ delivering
+
+    /// Whether its page is admitted, where it asks for another protocol.
+    fn begin_exchange(&mut self, head: &Head, text: &str) -> Option<bool> {
+        let framing = head.framing;
+        let conditions = framing.conditional.then(|| {
+            let is_get = head.layout.method(text) == "GET";
+            Box::new(Conditions::of(head.layout.fields(text), is_get))
+        });
+        self.exchange = Exchange {
+            stage: Stage::Awaited,
+            is_head: framing.is_head,
+            is_http_1_1: framing.is_http_1_1,
+            keep_alive: framing.keep_alive,
+            conditions,
+            file: None,
+        };
+        self.phase = Phase::Answering;
+        self.scan = HeadScan::default();
+        self.passed_over = false;
+        self.uploads = None;
+        framing.upgrades.then(|| self.admits(head.layout.fields(text)))
+    }
+
+    #[cold]
+    fn admits(&self, fields: FieldLines) -> bool {
+        match &self.admission {
+            Some(admission) => admission.judge_request(fields).is_ok(),
+            None => Admission::default().judge_request(fields).is_ok(),
+        }
+    }
+
+    fn deliver<'a>(
+        &mut self,
+        latin: &str,
+        head: Head,
+        package: &'a [u8],
+        scratch: &'a mut Vec<u8>,
+    ) -> Request<'a> {
+        let (bytes, body) = package.split_at(head.bytes.min(package.len()));
+        let text = if latin.is_empty() {
+            std::str::from_utf8(bytes).unwrap_or("")
+        } else {
+            scratch.extend_from_slice(latin.as_bytes());
+            std::str::from_utf8(scratch).unwrap_or("")
+        };
+        let admitted = self.begin_exchange(&head, text);
+        Request::new(text, head.layout, Content { body, spilled: "", admitted })
+    }
+
+    /// Body, head and the list of files go into `scratch`, where the program may see them.
+    fn deliver_collected<'a>(
+        &mut self,
+        collected: Collected,
+        scratch: &'a mut Vec<u8>,
+    ) -> Request<'a> {
+        let Collected { head, text, sink, .. } = collected;
+        let admitted = self.begin_exchange(&head, &text);
+        let spilled = match sink {
+            Sink::Memory(body) => {
+                *scratch = body;
+                String::new()
+            }
+            Sink::Form(mut form) => {
+                *scratch = std::mem::take(&mut form.kept);
+                let spilled = form.spilled();
+                self.uploads = Some(form);
+                spilled
+            }
+        };
+        let body = scratch.len();
+        scratch.extend_from_slice(text.as_bytes());
+        scratch.extend_from_slice(spilled.as_bytes());
+        let (body, rest) = scratch.split_at(body);
+        let rest = std::str::from_utf8(rest).unwrap_or("");
+        let (text, spilled) = rest.split_at_checked(text.len()).unwrap_or(("", ""));
+        Request::new(text, head.layout, Content { body, spilled, admitted })
+    }
+
+    // ------------------------------------------------------------------ answering
+
+    /// An answer is complete: the connection ends, or serves the next request.
+    #[inline]
+    fn answered(&mut self, cx: &mut Context) {
+        if !self.exchange.keep_alive {
+            cx.close();
+            return;
+        }
+        self.enter(Phase::Idle, cx);
+        if self.waiting {
+            self.waiting = false;
+            cx.read_on();
+        }
+    }
+
+    /// Tells the client what was wrong; the connection ends with it (RFC 9112 §9.6).
+    #[cold]
+    fn refuse(&mut self, refused: Refused, cx: &mut Context) -> Violation {
+        let mut answer = Vec::new();
+        refusal(&refused, &mut answer, cx);
+        cx.reply(&answer);
+        Violation::new(refused.why).code(refused.status)
+    }
+
+    // ------------------------------------------------------------------ time
+
+    #[inline]
+    fn enter(&mut self, phase: Phase, cx: &mut Context) {
+        self.phase = phase;
+        self.since = Some(cx.now());
+        let Some(due) = self.due(cx) else { return };
+        if self.armed.is_none_or(|armed| due < armed) {
+            self.armed = Some(due);
+            cx.set_deadline(Some(due));
+        }
+    }
+
+    fn due(&self, cx: &Context) -> Option<Instant> {
+        let limits = cx.limits();
+        let after: Duration = match self.phase {
+            Phase::Head => limits.opening,
+            Phase::Idle => limits.http_idle,
+            Phase::Body => limits.body_idle,
+            Phase::Answering => return None,
+        };
+        self.since?.checked_add(after)
+    }
+}
+
+impl Collected {
+    /// Takes what has come of the body. How many bytes of `buffer` that is.
+    fn feed(&mut self, buffer: &[u8], cx: &Context) -> Result<usize, Refused> {
+        let Collected { body, sink, bytes, .. } = self;
+        let limits = cx.limits();
+        let mut take = |data: &[u8]| {
+            *bytes += data.len();
+            if *bytes > limits.message_bytes {
+                return Err(too_large(limits));
+            }
+            match sink {
+                Sink::Memory(memory) => {
+                    memory.extend_from_slice(data);
+                    Ok(())
+                }
+                Sink::Form(form) => form.feed(data),
+            }
+        };
+        match body {
+            Collecting::Counted { left } => {
+                let length = buffer.len().min(*left);
+                take(&buffer[..length])?;
+                *left -= length;
+                Ok(length)
+            }
+            Collecting::Chunked(chunked) => {
+                let used = chunked.feed(buffer, limits.head_bytes, &mut take)?;
+                // Refused by what it announces, before that has come.
+                match (*bytes as u64).saturating_add(chunked.announced())
+                    > limits.message_bytes as u64
+                {
+                    true => Err(too_large(limits)),
+                    false => Ok(used),
+                }
+            }
+        }
+    }
+
+    fn is_whole(&self) -> bool {
+        match &self.body {
+            Collecting::Counted { left } => *left == 0,
+            Collecting::Chunked(chunked) => chunked.is_done(),
+        }
+    }
+}
+
+fn judged(fault: HeadFault) -> Refused {
+    match fault {
+        HeadFault::TooLong => Refused::new(431, "a head that is too long (Limits::head_bytes)"),
+        HeadFault::TooManyFields => Refused::new(431, "too many headers (Limits::headers)"),
+        HeadFault::Malformed(what) => Refused::new(400, what),
+    }
+}
+
+impl Protocol for Http {
+    const NAME: &'static str = "http";
+    const RUNS_NO_PROGRAM_CODE: bool = true;
+    const PIECES_OUTLAST_CLOSE: bool = true;
+    /// The limit counts a body without its head and its chunks' lines.
+    const JUDGES_LENGTH: bool = true;
+    type Incoming<'a> = Request<'a>;
+    type Outgoing<'a> = Reply<'a>;
+
+    fn input(&mut self, buffer: &mut [u8], cx: &mut Context) -> Result<Input, Violation> {
+        if self.exchange.stage != Stage::Idle {
+            // Whatever is sent next answers the request before: this one waits for that.
+            if !self.waiting {
+                self.waiting = true;
+                cx.read_no_further();
+            }
+            let limits = cx.limits();
+            if buffer.len() > limits.message_bytes.saturating_add(limits.head_bytes) {
+                return Err(Violation::new("too many requests wait for the answer to one"));
+            }
+            return Ok(Input::Partial);
+        }
+        match &self.reading {
+            Reading::Head | Reading::EmptyLine => self.head_input(buffer, cx),
+            _ => self.body_input(buffer, cx),
+        }
+    }
+
+    fn decode<'a>(
+        &mut self,
+        package: &'a mut [u8],
+        scratch: &'a mut Vec<u8>,
+        _: &mut Context,
+    ) -> Result<Option<Request<'a>>, Violation> {
+        match std::mem::take(&mut self.reading) {
+            Reading::Head | Reading::EmptyLine => Ok(None),
+            Reading::Whole(latin, head) => Ok(Some(self.deliver(&latin, head, package, scratch))),
+            Reading::Collected(collected) if collected.begun && collected.is_whole() => {
+                Ok(Some(self.deliver_collected(*collected, scratch)))
+            }
+            Reading::Collected(mut collected) => {
+                collected.begun = true;
+                self.reading = Reading::Collected(collected);
+                Ok(None)
+            }
+        }
+    }
+
+    #[inline]
+    fn encode(
+        &mut self,
+        message: Reply<'_>,
+        out: &mut Vec<u8>,
+        cx: &mut Context,
+    ) -> Result<(), Violation> {
+        if let Some(lent) = self.encode_split(message, out, cx)? {
+            out.extend_from_slice(&lent);
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn encode_split<'m>(
+        &mut self,
+        message: Self::Outgoing<'m>,
+        out: &mut Vec<u8>,
+        cx: &mut Context,
+    ) -> Result<Option<Cow<'m, [u8]>>, Violation> {
+        let lent = self.exchange.encode(message, out, cx)?;
+        if self.exchange.stage == Stage::Idle {
+            self.answered(cx);
+        }
+        Ok(lent)
+    }
+
+    fn encode_payload(
+        &mut self,
+        payload: Payload,
+        out: &mut Vec<u8>,
+        cx: &mut Context,
+    ) -> Result<(), Violation> {
+        self.encode(Reply(Kind::Plain(payload)), out, cx)
+    }
+
+    fn on_connect(&mut self, cx: &mut Context) {
+        cx.judge_silence();
+        self.enter(Phase::Head, cx);
+    }
+
+    fn on_timer(&mut self, cx: &mut Context) -> Result<(), Violation> {
+        self.armed = None;
+        let Some(due) = self.due(cx) else { return Ok(()) };
+        if cx.now() < due {
+            self.armed = Some(due);
+            cx.set_deadline(Some(due));
+            return Ok(());
+        }
+        if self.phase == Phase::Idle || !self.scan.has_begun() {
+            // RFC 9112 §9.5: nobody is owed anything between two requests.
+            cx.close();
+            return Ok(());
+        }
+        Err(self.refuse(Refused::new(408, "the rest of the request did not come in time"), cx))
+    }
+
+    fn on_writable(&mut self, out: &mut Vec<u8>, cx: &mut Context) -> Result<(), Violation> {
+        if self.exchange.stage != Stage::File {
+            return Ok(());
+        }
+        self.exchange.append_piece(out)?;
+        if self.exchange.stage == Stage::Idle {
+            self.answered(cx);
+        }
+        Ok(())
+    }
+
+    fn on_closing(&mut self, out: &mut Vec<u8>, cx: &mut Context) -> bool {
+        let refused = match (self.exchange.stage, cx.farewell()) {
+            (Stage::Awaited, Farewell::CallbackFailed) => {
+                Some(Refused::new(500, "the server has failed at this request"))
+            }
+            (Stage::Awaited, Farewell::Stopping) => Some(Refused::new(503, "the server stops")),
+            (_, Farewell::Asked) => {
+                self.exchange.end_pieces(out);
+                None
+            }
+            // A body that breaks off must not look whole.
+            _ => None,
+        };
+        if let Some(refused) = refused {
+            refusal(&refused, out, cx);
+            self.exchange.stage = Stage::Idle;
+        }
+        self.exchange.keep_alive = false;
+        false
+    }
+}
+
+impl Serve for Http {
+    fn accepted_by(&mut self, admission: &Rc<Admission>) {
+        self.admission = Some(admission.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests;
