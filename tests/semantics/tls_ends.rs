@@ -295,7 +295,7 @@ fn what_tls_holds_back_is_counted_and_its_loss_is_told() {
 }
 
 /// What rustls encrypts with, as the features have it.
-pub(crate) fn crypto_provider() -> rustls::crypto::CryptoProvider {
+fn crypto_provider() -> rustls::crypto::CryptoProvider {
     #[cfg(feature = "tls-aws-lc")]
     let provider = rustls::crypto::aws_lc_rs::default_provider();
     #[cfg(not(feature = "tls-aws-lc"))]

@@ -1,14 +1,10 @@
 //! How sessions begin under TLS, with peers that are in a hurry, in no hurry, or in the way.
 use crate::peers::*;
 use crate::support::*;
-use crate::tls_ends::{Certificates, crypto_provider, secure};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned};
-use std::cell::Cell;
+use crate::tls_ends::{Certificates, secure};
+use rustls::{ClientConnection, StreamOwned};
 use std::io::Write;
 use std::net::{Shutdown, TcpStream};
-use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 use workerman::Limits;
@@ -138,74 +134,4 @@ fn the_openings_deadline_is_one_for_tls_and_handshake() {
     turn_until(|| seen.has("close"));
     assert!(began.elapsed() < Duration::from_millis(850), "{:?}", began.elapsed());
     seen.assert(&["SessionFail Deadline", "close"]);
-}
-
-thread_local! {
-    static OWN: Cell<Option<AsyncTcpConnection<Text>>> = const { Cell::new(None) };
-}
-
-/// Believes everybody, and ends the connection that asks.
-#[derive(Debug)]
-struct Destroyer;
-
-impl ServerCertVerifier for Destroyer {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        OWN.take().expect("it was made").destroy();
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        crypto_provider().signature_verification_algorithms.supported_schemes()
-    }
-}
-
-#[test]
-fn a_verifier_may_destroy_the_connection_that_it_judges() {
-    // Connecting → `destroy()` → Closed: `on_close`, no `on_error`.
-    let certificates = Certificates::new();
-    let worker = Worker::<Text>::listen("text://127.0.0.1:0").expect("a worker");
-    let addr = secure(worker, &certificates);
-    let provider = Arc::new(crypto_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("versions")
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Destroyer))
-        .with_no_client_auth();
-    let con = client::<Text>("text", addr);
-    con.set_transport(Transport::Ssl);
-    con.set_tls(Tls::new().client_config(Arc::new(config))).expect("a configuration");
-    let seen = Transcript::new();
-    noted(con, &seen);
-    OWN.set(Some(con));
-    con.connect();
-    turn_until(|| !seen.lines().is_empty());
-    turn_for(Duration::from_millis(50));
-    seen.assert(&["close"]);
-    assert_eq!(con.id(), 0);
 }

@@ -142,7 +142,7 @@ fn a_connection_that_its_verifier_ends_has_no_session() {
         turn_until(|| seen.has("close"));
         crate::support::turn_for(std::time::Duration::from_millis(20));
         seen.assert(&["close"]);
-        assert_eq!(con.status(), Status::Closed);
+        assert_eq!((con.status(), con.id()), (Status::Closed, 0));
     }
 }
 

@@ -2,6 +2,83 @@
 //!
 //! [`session`] is the state machine of both, [`frame`] the wire format, [`handshake`] what precedes
 //! them.
+
+/// What both sides do alike as a `Protocol`; each has its `ROLE`, its `session` and its handshake.
+macro_rules! of_both_sides {
+    () => {
+        const HAS_PIECES: bool = false;
+        const RUNS_NO_PROGRAM_CODE: bool = true;
+        type Incoming<'a> = Data<'a>;
+        type Outgoing<'a> = Payload<'a>;
+
+        /// The limit counts a message's payload over all its fragments.
+        const JUDGES_LENGTH: bool = true;
+
+        #[inline(always)]
+        fn glance(&self, buffer: &[u8], cx: &Context) -> Option<Glance> {
+            self.session.glance(ROLE, buffer, cx)
+        }
+
+        #[inline(always)]
+        fn decode_glanced<'a>(
+            &mut self,
+            seen: Glance,
+            package: &'a mut [u8],
+        ) -> Result<Option<Data<'a>>, Violation> {
+            self.session.decode_glanced(ROLE, seen, package)
+        }
+
+        fn input(&mut self, buffer: &mut [u8], cx: &mut Context) -> Result<Input, Violation> {
+            if self.session.is_opening() {
+                return self.handshake_input(buffer, cx);
+            }
+            self.session.input(ROLE, buffer, cx)
+        }
+
+        fn decode<'a>(
+            &mut self,
+            package: &'a mut [u8],
+            scratch: &'a mut Vec<u8>,
+            cx: &mut Context,
+        ) -> Result<Option<Data<'a>>, Violation> {
+            if self.session.is_opening() {
+                return self.handshake_decode(package, cx).map(|()| None);
+            }
+            self.session.decode(ROLE, package, scratch, cx)
+        }
+
+        #[inline(always)]
+        fn encode(
+            &mut self,
+            message: Payload<'_>,
+            out: &mut Vec<u8>,
+            cx: &mut Context,
+        ) -> Result<(), Violation> {
+            let opcode = self.session.opcode_of(&message)?;
+            frame::put(ROLE, opcode, message.as_bytes(), out, cx);
+            Ok(())
+        }
+
+        fn encode_payload(
+            &mut self,
+            payload: Payload,
+            out: &mut Vec<u8>,
+            cx: &mut Context,
+        ) -> Result<(), Violation> {
+            self.encode(payload, out, cx)
+        }
+
+        fn on_violation(&mut self, violation: &Violation, out: &mut Vec<u8>, cx: &mut Context) {
+            self.session.violated(ROLE, violation, out, cx);
+        }
+
+        fn wants(&mut self, pings: bool, pongs: bool) {
+            self.session.set_wants_pings(pings);
+            self.session.set_wants_pongs(pongs);
+        }
+    };
+}
+
 mod frame;
 mod handshake;
 mod mask;
@@ -163,58 +240,7 @@ impl Default for Websocket {
 
 impl Protocol for Websocket {
     const NAME: &'static str = "websocket";
-    const HAS_PIECES: bool = false;
-    const RUNS_NO_PROGRAM_CODE: bool = true;
-    type Incoming<'a> = Data<'a>;
-    type Outgoing<'a> = Payload<'a>;
-
-    /// The limit counts a message's payload over all its fragments.
-    const JUDGES_LENGTH: bool = true;
-
-    #[inline(always)]
-    fn glance(&self, buffer: &[u8], cx: &Context) -> Option<Glance> {
-        self.session.glance(ROLE, buffer, cx)
-    }
-
-    #[inline(always)]
-    fn decode_glanced<'a>(
-        &mut self,
-        seen: Glance,
-        package: &'a mut [u8],
-    ) -> Result<Option<Data<'a>>, Violation> {
-        self.session.decode_glanced(ROLE, seen, package)
-    }
-
-    fn input(&mut self, buffer: &mut [u8], cx: &mut Context) -> Result<Input, Violation> {
-        if self.session.is_opening() {
-            return self.handshake_input(buffer, cx);
-        }
-        self.session.input(ROLE, buffer, cx)
-    }
-
-    fn decode<'a>(
-        &mut self,
-        package: &'a mut [u8],
-        scratch: &'a mut Vec<u8>,
-        cx: &mut Context,
-    ) -> Result<Option<Data<'a>>, Violation> {
-        if self.session.is_opening() {
-            return self.handshake_decode(package, cx).map(|()| None);
-        }
-        self.session.decode(ROLE, package, scratch, cx)
-    }
-
-    #[inline(always)]
-    fn encode(
-        &mut self,
-        message: Payload<'_>,
-        out: &mut Vec<u8>,
-        cx: &mut Context,
-    ) -> Result<(), Violation> {
-        let opcode = self.session.opcode_of(&message)?;
-        frame::put(ROLE, opcode, message.as_bytes(), out, cx);
-        Ok(())
-    }
+    of_both_sides!();
 
     #[inline(always)]
     fn encode_split<'m>(
@@ -232,15 +258,6 @@ impl Protocol for Websocket {
         Ok(Some(message.into_bytes()))
     }
 
-    fn encode_payload(
-        &mut self,
-        payload: Payload,
-        out: &mut Vec<u8>,
-        cx: &mut Context,
-    ) -> Result<(), Violation> {
-        self.encode(payload, out, cx)
-    }
-
     fn on_connect(&mut self, cx: &mut Context) {
         if self.answering().is_some_and(|answering| answering.is_asked()) {
             // An HTTP server has read the request, and its program has agreed.
@@ -256,15 +273,6 @@ impl Protocol for Websocket {
             return false;
         }
         self.session.closing(ROLE, out, cx)
-    }
-
-    fn on_violation(&mut self, violation: &Violation, out: &mut Vec<u8>, cx: &mut Context) {
-        self.session.violated(ROLE, violation, out, cx);
-    }
-
-    fn wants(&mut self, pings: bool, pongs: bool) {
-        self.session.set_wants_pings(pings);
-        self.session.set_wants_pongs(pongs);
     }
 
     fn after_event(&mut self, cx: &mut Context) -> Result<(), Violation> {

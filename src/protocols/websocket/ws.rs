@@ -63,67 +63,7 @@ impl Default for Ws {
 
 impl Protocol for Ws {
     const NAME: &'static str = "ws";
-    const HAS_PIECES: bool = false;
-    const RUNS_NO_PROGRAM_CODE: bool = true;
-    type Incoming<'a> = Data<'a>;
-    type Outgoing<'a> = Payload<'a>;
-
-    /// The limit counts a message's payload over all its fragments.
-    const JUDGES_LENGTH: bool = true;
-
-    #[inline(always)]
-    fn glance(&self, buffer: &[u8], cx: &Context) -> Option<Glance> {
-        self.session.glance(ROLE, buffer, cx)
-    }
-
-    #[inline(always)]
-    fn decode_glanced<'a>(
-        &mut self,
-        seen: Glance,
-        package: &'a mut [u8],
-    ) -> Result<Option<Data<'a>>, Violation> {
-        self.session.decode_glanced(ROLE, seen, package)
-    }
-
-    fn input(&mut self, buffer: &mut [u8], cx: &mut Context) -> Result<Input, Violation> {
-        if self.session.is_opening() {
-            return self.handshake_input(buffer, cx);
-        }
-        self.session.input(ROLE, buffer, cx)
-    }
-
-    fn decode<'a>(
-        &mut self,
-        package: &'a mut [u8],
-        scratch: &'a mut Vec<u8>,
-        cx: &mut Context,
-    ) -> Result<Option<Data<'a>>, Violation> {
-        if self.session.is_opening() {
-            return self.handshake_decode(package, cx).map(|()| None);
-        }
-        self.session.decode(ROLE, package, scratch, cx)
-    }
-
-    #[inline(always)]
-    fn encode(
-        &mut self,
-        message: Payload<'_>,
-        out: &mut Vec<u8>,
-        cx: &mut Context,
-    ) -> Result<(), Violation> {
-        let opcode = self.session.opcode_of(&message)?;
-        frame::put(ROLE, opcode, message.as_bytes(), out, cx);
-        Ok(())
-    }
-
-    fn encode_payload(
-        &mut self,
-        payload: Payload,
-        out: &mut Vec<u8>,
-        cx: &mut Context,
-    ) -> Result<(), Violation> {
-        self.encode(payload, out, cx)
-    }
+    of_both_sides!();
 
     fn on_connect(&mut self, cx: &mut Context) {
         cx.hold();
@@ -148,15 +88,6 @@ impl Protocol for Ws {
 
     fn on_closing(&mut self, out: &mut Vec<u8>, cx: &mut Context) -> bool {
         self.session.closing(ROLE, out, cx)
-    }
-
-    fn on_violation(&mut self, violation: &Violation, out: &mut Vec<u8>, cx: &mut Context) {
-        self.session.violated(ROLE, violation, out, cx);
-    }
-
-    fn wants(&mut self, pings: bool, pongs: bool) {
-        self.session.set_wants_pings(pings);
-        self.session.set_wants_pongs(pongs);
     }
 
     fn heartbeat(&mut self, out: &mut Vec<u8>, cx: &mut Context) -> bool {
