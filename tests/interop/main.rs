@@ -1,8 +1,9 @@
 //! Promise: this library talks with servers and clients that no one here wrote.
 //!
-//! Python `websockets`, Node `ws` and nginx must be installed (`.ci/run` does it); where one is
+//! Python `websockets`, Node `ws`, nginx and curl must be installed (`.ci/run` does it); where one is
 //! missing its tests fail and say what to install.
 mod clients;
+mod http;
 mod peers;
 mod programs;
 mod servers;

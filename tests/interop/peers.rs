@@ -211,6 +211,21 @@ impl Peer {
     }
 }
 
+/// What curl prints, and with `-v` its log.
+#[track_caller]
+pub(crate) fn curl(arguments: &[&str]) -> String {
+    let mut command = Command::new("curl");
+    // An old system's settings, and a proxy for others, are not for loopback.
+    command.args(["-q", "-sS", "--noproxy", "*", "--max-time", "15"]).args(arguments);
+    let output = match command.output() {
+        Ok(output) => output,
+        Err(e) => panic!("curl does not start: {e}; it needs curl (apt-get install curl)"),
+    };
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "curl {arguments:?}: {}: {errors}", output.status);
+    String::from_utf8_lossy(&output.stdout).into_owned() + &errors
+}
+
 /// A server of Python or Node.
 pub(crate) struct PeerServer {
     pub(crate) process: Process,

@@ -1,0 +1,124 @@
+//! Our HTTP server under curl, and under a WebSocket client on the same port.
+use crate::peers::{Authority, Folder, Peer, curl};
+use std::fs;
+use workerman::prelude::*;
+use workerman::{Limits, Running};
+
+/// Answers, keeps what is sent, hands out what was kept, and speaks WebSocket.
+fn server(folder: &Folder, authority: Option<&Authority>) -> Running {
+    let kept = folder.path("kept");
+    let files = authority.map(|a| (a.file("server.pem"), a.file("server.key")));
+    let server = workerman::spawn(move || {
+        let worker = Worker::<Http>::listen("http://127.0.0.1:0")?;
+        worker.set_limits(Limits::new().message_bytes(16 << 20));
+        if let Some((certificate, key)) = files {
+            worker.set_transport(Transport::Ssl);
+            worker.set_tls(Tls::new().identity_files(certificate, key))?;
+        }
+        worker.on_message(move |con, request| {
+            match request.path() {
+                "/kept" => drop(con.send(Response::new(200).with_file(&kept))),
+                "/form" => {
+                    let file = request.file("file").ok_or("no file came")?;
+                    file.save_as(&kept)?;
+                    let title = request.post("title").unwrap_or_default();
+                    con.send(format!("{title}: {} of {}", file.size(), file.file_name()));
+                }
+                "/body" => {
+                    fs::write(&kept, request.body())?;
+                    con.send(format!("{} by {}", request.body().len(), request.method()));
+                }
+                "/ws" => match Websocket::accept(&request) {
+                    Ok(websocket) => {
+                        con.upgrade_with(websocket).on_message(|con, data| match data {
+                            Data::Text("close me") => con.close_websocket(4003, "as you wish"),
+                            _ => drop(con.send(data)),
+                        });
+                    }
+                    Err(refusal) => drop(con.send(refusal)),
+                },
+                path => drop(con.send(Response::new(404).with_body(format!("no {path} here")))),
+            }
+            Ok(())
+        });
+        Ok(())
+    });
+    server.expect("a port of loopback is free")
+}
+
+fn large(folder: &Folder) -> (Vec<u8>, String) {
+    let bytes: Vec<u8> = (0..3_u32 << 20).map(|n| (n.wrapping_mul(n) >> 7) as u8).collect();
+    let path = folder.path("large.bin");
+    fs::write(&path, &bytes).expect("our own folder can be written");
+    (bytes, path.to_string_lossy().into_owned())
+}
+
+#[test]
+fn curl_asks_twice_over_one_connection() {
+    let folder = Folder::new();
+    let server = server(&folder, None);
+    let url = format!("http://{}/page", server.addr());
+    let said = curl(&["-w", " %{http_code} %{num_connects}\n", &url, &url]);
+    assert_eq!(said, "no /page here 404 1\nno /page here 404 0\n");
+}
+
+#[test]
+fn curl_uploads_a_form_that_waits_for_100_continue() {
+    let folder = Folder::new();
+    let server = server(&folder, None);
+    let (bytes, path) = large(&folder);
+    let file = format!("file=@{path}");
+    let url = format!("http://{}/form", server.addr());
+    let said = curl(&["-v", "-H", "Expect: 100-continue", "-F", "title=a b", "-F", &file, &url]);
+    assert!(said.contains("< HTTP/1.1 100 Continue"), "{said}");
+    assert!(said.contains("a b: 3145728 of large.bin"), "{said}");
+    assert!(fs::read(folder.path("kept")).expect("it was kept") == bytes, "the file is another");
+}
+
+#[test]
+fn curl_sends_a_body_in_chunks() {
+    let folder = Folder::new();
+    let server = server(&folder, None);
+    let (bytes, path) = large(&folder);
+    let data = format!("@{path}");
+    let url = format!("http://{}/body", server.addr());
+    let chunked = "Transfer-Encoding: chunked";
+    let said = curl(&["-X", "PUT", "-H", chunked, "--data-binary", &data, &url]);
+    assert_eq!(said, "3145728 by PUT");
+    assert!(fs::read(folder.path("kept")).expect("it was kept") == bytes, "the body is another");
+}
+
+#[test]
+fn curl_gets_a_file_over_tls_whole_in_part_and_not_again() {
+    let folder = Folder::new();
+    let authority = Authority::new();
+    let server = server(&folder, Some(&authority));
+    let (bytes, path) = large(&folder);
+    fs::copy(&path, folder.path("kept")).expect("our own folder can be written");
+    let url = format!("https://localhost:{}/kept", server.addr().port());
+    let got = folder.path("got").to_string_lossy().into_owned();
+    let get = |more: &[&str]| {
+        let ca = authority.file("ca.pem");
+        let fixed = ["--cacert", &ca, "-o", &got, "-w", "%{http_code} %{size_download}", &url];
+        let said = curl(&[&fixed, more].concat());
+        (said, fs::read(&got).unwrap_or_default())
+    };
+    let (said, whole) = get(&[]);
+    assert_eq!(said, "200 3145728");
+    assert!(whole == bytes, "the file is another");
+    let (said, part) = get(&["--range", "1000000-1999999"]);
+    assert_eq!(said, "206 1000000");
+    assert!(part == bytes[1_000_000..2_000_000], "the part is another");
+    let (said, _) = get(&["-z", &got]);
+    assert_eq!(said, "304 0");
+    let (said, _) = get(&["--head"]);
+    assert_eq!(said, "200 0");
+}
+
+#[test]
+fn python_speaks_websocket_on_the_http_port() {
+    let folder = Folder::new();
+    let server = server(&folder, None);
+    Peer::Python.drive(&format!("ws://{}/ws", server.addr()), None);
+    assert_eq!(curl(&[&format!("http://{}/", server.addr())]), "no / here");
+}
