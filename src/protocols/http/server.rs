@@ -188,7 +188,7 @@ impl Http {
     fn body_input(&mut self, buffer: &[u8], cx: &mut Context) -> Result<Input, Violation> {
         let (head, complete) = match &mut self.reading {
             Reading::Whole(_, head) => {
-                let whole = head.bytes + head.body;
+                let whole = head.bytes.saturating_add(head.body);
                 if buffer.len() >= whole {
                     return Ok(Input::Package(whole));
                 }
