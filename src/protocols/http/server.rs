@@ -412,10 +412,6 @@ impl Protocol for Http {
                 self.waiting = true;
                 cx.read_no_further();
             }
-            let limits = cx.limits();
-            if buffer.len() > limits.message_bytes.saturating_add(limits.head_bytes) {
-                return Err(Violation::new("too many requests wait for the answer to one"));
-            }
             return Ok(Input::Partial);
         }
         match &self.reading {
