@@ -740,3 +740,26 @@ fn five_hundred_half_open_connections_leave_the_server_serving() {
     turn_until(|| closed.get() == 501);
     drop(slow);
 }
+
+#[test]
+fn what_a_client_sends_on_while_an_answer_waits_is_not_taken_in() {
+    let (worker, addr) = start::<Http>();
+    let (waiting, heard) = (Rc::new(Cell::new(true)), Rc::new(Cell::new(0)));
+    let (waits, at) = (waiting.clone(), heard.clone());
+    worker.on_message(move |con, _| {
+        at.set(at.get() + 1);
+        if !waits.get() {
+            con.send("x");
+        }
+    });
+    let padding = format!("X: {}\r\n", "x".repeat(1000));
+    let client = client(addr, get("/", &padding).repeat(3000) + &last("/end"));
+    turn_until(|| heard.get() == 1);
+    turn_for(Duration::from_millis(200));
+    let con = *worker.connections().first().expect("a connection");
+    assert!(con.recv_buffer_len() <= 256 << 10, "{}", con.recv_buffer_len());
+    waiting.set(false);
+    con.send("x");
+    let answer = String::from_utf8_lossy(&finish(client)).into_owned();
+    assert_eq!(answer.matches("HTTP/1.1 200 OK").count(), 3001);
+}

@@ -125,7 +125,8 @@ impl<P: Protocol, R: Role> Slot<P, R> {
     pub(crate) fn advance(self: &Rc<Self>, lp: &Rc<Loop>) {
         let core = &self.core;
         let empty = core.unsent() == 0 && !core.has(flag::BLOCKED);
-        if !empty || core.peek_rare(|rare| rare.pieces_wait) == Some(true) {
+        let sends = P::PIECES_OUTLAST_CLOSE || core.stage() == Stage::Open;
+        if !empty || (sends && core.peek_rare(|rare| rare.pieces_wait) == Some(true)) {
             return;
         }
         match core.stage() {

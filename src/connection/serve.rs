@@ -22,6 +22,10 @@ const MOVED_BYTES: usize = 16 << 10;
 /// Room for the next receive of a package read in place.
 const FIRST_ROOM: usize = 4 << 10;
 
+/// So much is read ahead while the protocol wants nothing: the rest is the kernel's to hold, and
+/// the peer's to wait for.
+const READ_AHEAD: usize = 64 << 10;
+
 /// What ends a batch of messages, or changes it.
 const LOOK_UP: u32 = flag::NOT_OPEN
     | flag::RELOAD
@@ -61,7 +65,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         } else {
             self.serve_rest(lp);
         }
-        while self.may_read() {
+        while self.may_read() && !self.core.has_read_ahead() {
             if budget == 0 {
                 core.list_again(lp);
                 break;
@@ -555,6 +559,12 @@ impl Core {
         rest.moved_at = lp.now_ms();
         self.state.borrow_mut().rest = Some(rest);
         self.set(flag::REARM);
+    }
+
+    fn has_read_ahead(&self) -> bool {
+        self.peek_rare(|rare| rare.input_waits) == Some(true)
+            && self.recv_buffer_len() >= READ_AHEAD
+            && self.stage() == Stage::Open
     }
 
     /// What TLS says of an error inside the session.

@@ -431,3 +431,58 @@ fn a_stale_handle_is_quiet_and_never_another_connection() {
     turn();
     assert_eq!(read_bytes(&mut next_peer, 3), b"me\n");
 }
+
+/// Sends without end.
+#[derive(Default)]
+struct Fountain;
+
+impl Protocol for Fountain {
+    const NAME: &'static str = "fountain";
+    type Incoming<'a> = Data<'a>;
+    type Outgoing<'a> = Payload<'a>;
+
+    fn input(&mut self, buffer: &mut [u8], _: &mut Context) -> Result<Input, Violation> {
+        Ok(Input::Package(buffer.len()))
+    }
+
+    fn decode<'a>(
+        &mut self,
+        package: &'a mut [u8],
+        _: &'a mut Vec<u8>,
+        _: &mut Context,
+    ) -> Result<Option<Data<'a>>, Violation> {
+        Ok(Some(Data::Binary(package)))
+    }
+
+    fn encode(
+        &mut self,
+        message: Payload<'_>,
+        out: &mut Vec<u8>,
+        _: &mut Context,
+    ) -> Result<(), Violation> {
+        out.extend_from_slice(message.as_bytes());
+        Ok(())
+    }
+
+    fn on_writable(&mut self, out: &mut Vec<u8>, _: &mut Context) -> Result<(), Violation> {
+        out.push(b'.');
+        Ok(())
+    }
+}
+
+impl Serve for Fountain {}
+
+#[test]
+fn a_close_between_two_pieces_of_a_long_body_ends_the_connection_at_once() {
+    let (worker, addr) = listening::<Fountain>("fountain");
+    let (mut peer, con) = peer_of(worker, addr);
+    con.send("first");
+    turn();
+    turn();
+    assert!(con.bytes_written() > 20, "{}", con.bytes_written());
+    con.close();
+    let begun = std::time::Instant::now();
+    let reader = std::thread::spawn(move || peer.read_to_end(&mut Vec::new()));
+    turn_until(|| reader.is_finished());
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+}

@@ -121,14 +121,14 @@ impl Exchange {
             self.interim(&response, out);
             return Ok(None);
         }
-        if let Some(path) = response.take_file() {
-            return self.file(response, &path, out, cx);
-        }
-        let body = response.take_body();
+        let (file, body) = (response.take_file(), response.take_body());
         // RFC 9110 §15.3.5, §15.4.5: these have none, whatever is said about it.
         let bodyless = matches!(status, 204 | 304);
-        if bodyless && !body.is_empty() {
+        if bodyless && (file.is_some() || !body.is_empty()) {
             return Err(Violation::new(format!("a response {status} has no body")));
+        }
+        if let Some(path) = file {
+            return self.file(response, &path, out, cx);
         }
         self.check_length(&response, body.len())?;
         if !bodyless && in_pieces(&response)? {
@@ -213,7 +213,7 @@ impl Exchange {
 
     fn file(
         &mut self,
-        response: Response,
+        mut response: Response,
         path: &Path,
         out: &mut Vec<u8>,
         cx: &mut Context,
@@ -229,6 +229,8 @@ impl Exchange {
                 return self.response(short(status, reason_of(status)), out, cx);
             }
         };
+        // The program may have asked for it when the file was longer.
+        response.forget("content-length");
         let tag = tag(&about);
         let plan = match (&self.conditions, response.status()) {
             (Some(conditions), 200) => conditions.plan(&about, &tag),

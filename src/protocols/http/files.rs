@@ -67,7 +67,8 @@ impl Sending {
 #[derive(Debug)]
 pub(super) struct Upload {
     path: PathBuf,
-    file: File,
+    /// Open while it grows: a form may have more files than a process may have descriptors.
+    file: Option<File>,
     bytes: u64,
 }
 
@@ -83,13 +84,25 @@ impl Upload {
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         let file = options.open(&path)?;
-        Ok(Upload { path, file, bytes: 0 })
+        Ok(Upload { path, file: Some(file), bytes: 0 })
     }
 
     pub(super) fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all(bytes)?;
-        self.bytes += bytes.len() as u64;
+        if let Some(file) = &mut self.file {
+            file.write_all(bytes)?;
+            self.bytes += bytes.len() as u64;
+        }
         Ok(())
+    }
+
+    /// It has come whole.
+    pub(super) fn close(&mut self) {
+        self.file = None;
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_open(&self) -> bool {
+        self.file.is_some()
     }
 
     pub(super) fn bytes(&self) -> u64 {

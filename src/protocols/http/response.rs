@@ -187,6 +187,10 @@ impl Response {
         self.file.take()
     }
 
+    pub(super) fn forget(&mut self, name: &str) {
+        self.headers.retain(|(key, _)| !key.eq_ignore_ascii_case(name));
+    }
+
     pub(crate) fn set_body(&mut self, body: Vec<u8>) {
         self.body = body;
     }

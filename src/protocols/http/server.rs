@@ -188,7 +188,7 @@ impl Http {
     fn body_input(&mut self, buffer: &[u8], cx: &mut Context) -> Result<Input, Violation> {
         let (head, complete) = match &mut self.reading {
             Reading::Whole(_, head) => {
-                let whole = head.bytes + head.body;
+                let whole = head.bytes.saturating_add(head.body);
                 if buffer.len() >= whole {
                     return Ok(Input::Package(whole));
                 }
@@ -411,10 +411,6 @@ impl Protocol for Http {
             if !self.waiting {
                 self.waiting = true;
                 cx.read_no_further();
-            }
-            let limits = cx.limits();
-            if buffer.len() > limits.message_bytes.saturating_add(limits.head_bytes) {
-                return Err(Violation::new("too many requests wait for the answer to one"));
             }
             return Ok(Input::Partial);
         }

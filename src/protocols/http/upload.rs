@@ -110,11 +110,15 @@ impl Form {
 
     fn head(&mut self, bytes: &[u8]) -> Result<Option<usize>, Refused> {
         let Some(end) = find(bytes, b"\r\n\r\n") else {
-            return match bytes.len() > PART_HEAD_BYTES {
-                true => Err(Refused::new(400, "a form's part with too long a head")),
+            // Its end may lie half in what has come.
+            return match bytes.len() >= PART_HEAD_BYTES + 4 {
+                true => Err(long_head()),
                 false => Ok(None),
             };
         };
+        if end > PART_HEAD_BYTES {
+            return Err(long_head());
+        }
         let head = &bytes[..end + 4];
         let is_file = part_head(&head[2..]).file_name.is_some();
         self.place = if is_file { Place::File } else { Place::Field };
@@ -126,6 +130,9 @@ impl Form {
     fn data(&mut self, bytes: &[u8]) -> Result<Option<usize>, Refused> {
         if let Some(end) = find(bytes, &self.delimiter) {
             self.take(&bytes[..end])?;
+            if let (Place::OnDisk, Some((_, upload))) = (self.place, self.uploads.last_mut()) {
+                upload.close();
+            }
             let delimiter = std::mem::take(&mut self.delimiter);
             let kept = self.keep(&delimiter);
             self.delimiter = delimiter;
@@ -177,6 +184,10 @@ impl Form {
     }
 }
 
+fn long_head() -> Refused {
+    Refused::new(400, "a form's part with too long a head")
+}
+
 /// The disk is full, or not ours: the client has done nothing wrong.
 fn unkept(e: std::io::Error) -> Refused {
     Refused::new(500, format!("an uploaded file cannot be kept: {e}"))
@@ -221,6 +232,32 @@ mod tests {
             assert_eq!(std::fs::read(&path).expect("its content"), file.as_bytes());
             drop(form);
             assert!(!path.exists(), "it goes with the form");
+        }
+    }
+
+    #[test]
+    fn a_form_keeps_no_descriptor_of_a_file_that_has_come_whole() {
+        let field = "--x\r\nContent-Disposition: form-data; name=a\r\n\r\n0123456789\r\n";
+        let file = "--x\r\nContent-Disposition: form-data; name=f; filename=f\r\n\r\nz\r\n";
+        let body = format!("{field}{}", file.repeat(3)) + "--x";
+        let form = form(10, body.as_bytes(), 5, 4).expect("a form");
+        assert_eq!(form.uploads.len(), 3);
+        assert!(form.uploads.iter().all(|(_, upload)| !upload.is_open()));
+        assert_eq!(std::fs::read(form.uploads[1].1.path()).expect("its content"), b"z");
+    }
+
+    #[test]
+    fn the_head_of_a_part_is_judged_the_same_wherever_the_pieces_were_cut() {
+        for extra in 0..40 {
+            let padding = "v".repeat(PART_HEAD_BYTES - 60 + extra);
+            let head = format!("--x\r\nContent-Disposition: form-data; name=a\r\nA: {padding}");
+            let body = head + "\r\n\r\nvalue\r\n--x--";
+            let whole = form(1 << 20, body.as_bytes(), body.len(), 5).map(|form| form.kept);
+            let bytewise = form(1 << 20, body.as_bytes(), 1, 5).map(|form| form.kept);
+            assert_eq!(whole, bytewise, "{extra}");
+            if let Ok(kept) = whole {
+                assert_eq!(Parts::new(&kept, "x").count(), 1, "{extra}");
+            }
         }
     }
 

@@ -238,6 +238,27 @@ fn a_file_is_answered_as_the_conditions_say() {
 }
 
 #[test]
+fn a_file_stands_in_place_of_a_body_also_where_it_is_not_sent() {
+    let file = Scrap::new("place.txt", b"a file");
+    let request = b"GET / HTTP/1.1\r\nHost: h\r\nIf-None-Match: *\r\n\r\n";
+    let text = answer(request, Response::from("a body").with_file(&file.0));
+    assert!(text.starts_with("HTTP/1.1 304 Not Modified\r\n"), "{text}");
+    for status in [204, 304] {
+        let fault = fault(Response::new(status).with_file(&file.0));
+        assert!(fault.contains("has no body"), "{fault}");
+    }
+}
+
+#[test]
+fn the_length_of_a_file_is_its_own() {
+    let empty = Scrap::new("empty.txt", b"");
+    for request in [GET, HEAD] {
+        let text = answer(request, empty.response().with_header("Content-Length", 5));
+        assert!(text.ends_with("\r\nContent-Length: 0\r\n\r\n"), "{text}");
+    }
+}
+
+#[test]
 fn a_file_that_is_not_there_is_404() {
     for path in ["/nowhere/at/all", "/", "/dev/null", "a\0b"] {
         let text = answer(GET, Response::new(200).with_file(path));

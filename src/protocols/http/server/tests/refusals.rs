@@ -169,3 +169,11 @@ fn a_refusal_comes_before_the_body_is_read() {
     assert_eq!(line.status, Some(413));
     assert!(!line.text().contains("100 Continue"));
 }
+
+#[test]
+fn a_length_that_no_memory_holds_is_awaited_where_the_program_has_no_limit() {
+    let mut line = Line::new(silent);
+    line.limits = Limits::new().message_bytes(usize::MAX);
+    line.feed(b"PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 18446744073709551615\r\n\r\nabc");
+    assert!(line.heard.is_empty() && line.status.is_none(), "{:?}", line.status);
+}
