@@ -654,15 +654,15 @@ fn a_stop_answers_what_was_not_answered() {
     assert!(answer.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{answer}");
 }
 
-#[cfg(feature = "tls")]
+#[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
 #[test]
 fn https_is_http_over_tls_and_large_files_come_whole() {
     let (worker, addr) = {
         let worker = Worker::<Http>::listen("http://127.0.0.1:0").expect("it listens");
         worker.set_transport(Transport::Ssl);
-        let file = support::peers::identity();
-        worker.set_tls(Tls::new().identity(&file)).expect("an identity");
-        std::fs::remove_file(&file).expect("it is read");
+        worker
+            .set_tls(Tls::new().identity(support::peers::identity().path()))
+            .expect("an identity");
         Worker::turn(0).expect("the first turn");
         (worker, worker.local_addr().expect("it is bound"))
     };

@@ -265,7 +265,7 @@ fn on_connect_comes_when_the_transport_stands_tls_included() {
     // Accepted connections: `on_connect` when the transport stands, TLS included (Q10).
     let (worker, addr) = start::<Text>();
     worker.set_transport(Transport::Ssl);
-    worker.set_tls(Tls::new().identity(identity())).expect("an identity");
+    worker.set_tls(Tls::new().identity(identity().path())).expect("an identity");
     let t = Transcript::new();
     let at = t.clone();
     worker.on_connect(move |con| at.note(format!("accepted {}", con.status())));
@@ -290,7 +290,7 @@ fn an_accepted_connection_whose_tls_fails_has_no_events() {
     keep_log();
     let (worker, addr) = start::<Text>();
     worker.set_transport(Transport::Ssl);
-    worker.set_tls(Tls::new().identity(identity())).expect("an identity");
+    worker.set_tls(Tls::new().identity(identity().path())).expect("an identity");
     let t = Transcript::new();
     let at = t.clone();
     worker.on_connect(move |_| at.note("connect"));

@@ -237,7 +237,7 @@ fn the_deadline_holds_for_a_handshake_over_tls() {
     // One deadline for the whole opening: TLS stands, and the server says nothing more.
     let (worker, addr) = start::<Tcp>();
     worker.set_transport(Transport::Ssl);
-    worker.set_tls(Tls::new().identity(identity())).expect("an identity");
+    worker.set_tls(Tls::new().identity(identity().path())).expect("an identity");
     let t = Transcript::new();
     let con = AsyncTcpConnection::<Ws>::new(&format!("wss://{addr}")).expect("client");
     con.set_tls(Tls::new().danger_accept_invalid_certs()).expect("settings");
@@ -444,7 +444,7 @@ fn a_tls_failure_names_the_host_the_reason_and_the_option() {
     // the reason and the option that would accept it. No `on_connect`: the transport never stood.
     let (worker, addr) = start::<Websocket>();
     worker.set_transport(Transport::Ssl);
-    worker.set_tls(Tls::new().identity(identity())).expect("an identity");
+    worker.set_tls(Tls::new().identity(identity().path())).expect("an identity");
     let address = format!("wss://localhost:{}", addr.port());
     let t = Transcript::new();
     let con = AsyncTcpConnection::<Ws>::new(&address).expect("client");

@@ -320,10 +320,9 @@ fn tls_settings_that_are_only_half_given_are_a_log_line_at_the_start() {
 #[test]
 fn a_certificate_for_a_worker_that_speaks_no_tls_is_a_warning_at_the_start() {
     keep_log();
-    let file = crate::support::peers::identity();
     let half = Worker::<Text>::listen("text://127.0.0.1:0").expect("an address");
-    half.set_tls(Tls::new().identity(&file)).expect("a certificate and its key");
+    half.set_tls(Tls::new().identity(crate::support::peers::identity().path()))
+        .expect("a certificate and its key");
     turn();
     assert_eq!(logged_with("WARN", "call set_transport(Transport::Ssl)"), 1);
-    std::fs::remove_file(file).expect("it was made");
 }

@@ -1,10 +1,10 @@
 //! A certificate verifier of the program's own runs inside the opening, and may call the library.
+use crate::support::peers::identity;
 use crate::support::{Transcript, turn_until};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use std::cell::{Cell, RefCell};
-use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use workerman::prelude::*;
@@ -57,31 +57,11 @@ impl ServerCertVerifier for Calling {
     }
 }
 
-/// A certificate and its key in one file, gone with the test.
-struct Pem(PathBuf);
-
-impl Pem {
-    fn new(name: &str) -> Pem {
-        let made = rcgen::generate_simple_self_signed(["localhost".to_string()]).expect("made");
-        let path = std::env::temp_dir().join(format!("wm-{name}-{}.pem", std::process::id()));
-        let text = made.cert.pem() + &made.signing_key.serialize_pem();
-        std::fs::write(&path, text).expect("a file");
-        Pem(path)
-    }
-}
-
-impl Drop for Pem {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-    }
-}
-
 /// A server of TLS lines, and a client whose verifier calls `HOOK`; both in this thread.
-fn pair(name: &str) -> (AsyncTcpConnection<Text>, Transcript) {
-    let pem = Pem::new(name);
+fn pair() -> (AsyncTcpConnection<Text>, Transcript) {
     let worker = Worker::<Text>::listen("text://127.0.0.1:0").expect("an address");
     worker.set_transport(Transport::Ssl);
-    worker.set_tls(Tls::new().identity(&pem.0)).expect("an identity");
+    worker.set_tls(Tls::new().identity(identity().path())).expect("an identity");
     worker.on_message(|con, line| con.send(line));
     assert!(Worker::turn(0).expect("a turn"));
     let addr = worker.local_addr().expect("it listens");
@@ -111,7 +91,7 @@ fn at_verifying(f: impl Fn() + 'static) {
 
 #[test]
 fn a_verifier_may_send_to_its_own_connection_and_ask_anything_of_it() {
-    let (con, seen) = pair("verifier-sends");
+    let (con, seen) = pair();
     let s = seen.clone();
     at_verifying(move || {
         s.note(format!("verifying: {} {:?}", con.status(), con.send("from the verifier")));
@@ -136,7 +116,7 @@ fn a_verifier_may_send_to_its_own_connection_and_ask_anything_of_it() {
 #[test]
 fn a_connection_that_its_verifier_ends_has_no_session() {
     for destroys in [false, true] {
-        let (con, seen) = pair("verifier-ends");
+        let (con, seen) = pair();
         at_verifying(move || if destroys { con.destroy() } else { con.close() });
         con.connect();
         turn_until(|| seen.has("close"));
@@ -148,7 +128,7 @@ fn a_connection_that_its_verifier_ends_has_no_session() {
 
 #[test]
 fn a_verifier_may_have_its_connection_dialled_again() {
-    let (con, seen) = pair("verifier-again");
+    let (con, seen) = pair();
     let first = Cell::new(true);
     at_verifying(move || {
         if first.replace(false) {

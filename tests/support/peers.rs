@@ -3,7 +3,7 @@ use super::{PATIENCE, Transcript, raw_accept, raw_listener};
 use socket2::{Domain, SockRef, Socket, Type};
 use std::io::{ErrorKind, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -149,13 +149,27 @@ pub(crate) fn tcp_client(address: &str, to: &Transcript) -> AsyncTcpConnection<T
     con
 }
 
-/// Certificate and key for `localhost`, signed by nobody, in one file.
-pub(crate) fn identity() -> PathBuf {
+/// Certificate and key for `localhost`, signed by nobody, in one file that goes with the test.
+pub(crate) struct Identity(PathBuf);
+
+impl Identity {
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Identity {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+pub(crate) fn identity() -> Identity {
     static MADE: AtomicU32 = AtomicU32::new(0);
     let made = rcgen::generate_simple_self_signed(["localhost".to_string()]).expect("certificate");
     let number = MADE.fetch_add(1, Ordering::Relaxed);
-    let name = format!("workerman-semantics-{}-{number}.pem", std::process::id());
+    let name = format!("workerman-test-{}-{number}.pem", std::process::id());
     let path = std::env::temp_dir().join(name);
     std::fs::write(&path, made.cert.pem() + &made.signing_key.serialize_pem()).expect("a file");
-    path
+    Identity(path)
 }
