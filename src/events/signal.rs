@@ -120,7 +120,8 @@ impl Signals {
         }
         let asked = if signal == SIGQUIT { StopSignal::Graceful } else { StopSignal::Stop };
         let name = signal_hook::low_level::signal_name(signal).unwrap_or("a signal");
-        log::info!("received {name}, stopping");
+        let how = if signal == SIGQUIT { " when the connections have ended" } else { "" };
+        log::info!("received {name}, stopping{how}");
         if self.asked.get() != Some(StopSignal::Stop) {
             self.asked.set(Some(asked));
         }

@@ -65,7 +65,9 @@ impl<P: Serve> Worker<P> {
                 drop(registry::remove(number));
                 return Err(e);
             }
-            registry::find(number).inspect(|worker| run::tell_listening(&**worker));
+            if let Some(worker) = registry::find(number) {
+                run::tell_listening(&*worker);
+            }
         }
         Ok(worker)
     }
