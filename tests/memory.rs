@@ -61,6 +61,9 @@ const ACCEPTED_BYTES: isize = 256 + OF_DEBUG_BUILDS;
 /// An idle client, with the callbacks of the manual's program and what it keeps to reconnect.
 const CLIENT_BYTES: isize = 1024 + OF_DEBUG_BUILDS;
 
+/// So many of them carry something large.
+const TOUCHED: usize = 100;
+
 fn live_per(before: isize, count: usize) -> isize {
     (LIVE.load(Relaxed) - before) / count as isize
 }
@@ -107,9 +110,9 @@ fn accepted() -> (Worker<Websocket>, Vec<TcpStream>) {
     eprintln!("idle accepted connection: {idle} live heap bytes");
     assert!(idle <= ACCEPTED_BYTES, "an idle accepted connection has {idle} live heap bytes");
 
-    let (frame, mut back) = (large_frame(64 << 10), vec![0; 10 + (64 << 10)]);
+    let (frame, mut back) = (large_frame(256 << 10), vec![0; 10 + (256 << 10)]);
     let before_frames = LIVE.load(Relaxed);
-    for peer in peers.iter_mut().skip(1) {
+    for peer in peers.iter_mut().take(TOUCHED) {
         let mut sender = peer.try_clone().expect("a copy");
         let copy = frame.clone();
         let sending = std::thread::spawn(move || sender.write_all(&copy).expect("it is read"));
@@ -122,8 +125,8 @@ fn accepted() -> (Worker<Websocket>, Vec<TcpStream>) {
         peer.set_nonblocking(false).expect("set");
         sending.join().expect("sent");
     }
-    let grown = live_per(before_frames, connections());
-    eprintln!("after 64 KiB each: {} live heap bytes", idle + grown);
+    let grown = live_per(before_frames, TOUCHED);
+    eprintln!("after 256 KiB each: {} live heap bytes", idle + grown);
     assert!(idle + grown <= ACCEPTED_BYTES, "{} live heap bytes after a message", idle + grown);
     (worker, peers)
 }

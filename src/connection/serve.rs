@@ -231,12 +231,12 @@ impl<P: Protocol, R: Role> Slot<P, R> {
 
     /// Keeps what is left of a buffer that is owned.
     fn keep(&self, lp: &Rc<Loop>, mut rest: Box<Buffer>, done: usize, awaited: Awaited) {
+        self.core.set(flag::REARM);
         if done == 0 && !self.core.has(flag::UPGRADED) && self.core.stage().is_session() {
             rest.want = awaited.want;
             rest.wait = awaited.wait;
             rest.moved_at = lp.now_ms();
             self.core.state.borrow_mut().rest = Some(rest);
-            self.core.set(flag::REARM);
             return;
         }
         if done < rest.filled {
