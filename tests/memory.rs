@@ -1,50 +1,22 @@
 //! What connections and messages cost in memory, counted by an allocator of the test's own.
 //!
 //! All in one test: the count is the process's, and nothing else may run meanwhile.
-#![expect(unsafe_code, reason = "an allocator that counts is an unsafe trait's implementation")]
-
 #[path = "support/mod.rs"]
 mod support;
 
-use std::alloc::{GlobalAlloc, Layout, System};
+#[path = "support/counting.rs"]
+mod counting;
+
+use counting::{calls, live};
 use std::cell::Cell;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering::Relaxed};
 use support::*;
 use workerman::prelude::*;
 
-struct Counting;
-
-static LIVE: AtomicIsize = AtomicIsize::new(0);
-static CALLS: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: every call is handed to the system's allocator as it came.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        LIVE.fetch_add(layout.size() as isize, Relaxed);
-        CALLS.fetch_add(1, Relaxed);
-        // SAFETY: as above.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(layout.size() as isize, Relaxed);
-        // SAFETY: as above.
-        unsafe { System.dealloc(place, layout) }
-    }
-
-    unsafe fn realloc(&self, place: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        LIVE.fetch_add(size as isize - layout.size() as isize, Relaxed);
-        CALLS.fetch_add(1, Relaxed);
-        // SAFETY: as above.
-        unsafe { System.realloc(place, layout, size) }
-    }
-}
-
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: counting::Counting = counting::Counting;
 
 /// Both ends of each are in this process, and machines allow 1 024 descriptors. More with
 /// `WORKERMAN_CONNECTIONS`, where `ulimit -n` allows twice as many.
@@ -65,7 +37,7 @@ const CLIENT_BYTES: isize = 1024 + OF_DEBUG_BUILDS;
 const TOUCHED: usize = 100;
 
 fn live_per(before: isize, count: usize) -> isize {
-    (LIVE.load(Relaxed) - before) / count as isize
+    (live() - before) / count as isize
 }
 
 /// A client's frame of 64 KiB and more: the length in eight bytes, a mask of zeros.
@@ -102,7 +74,7 @@ fn accepted() -> (Worker<Websocket>, Vec<TcpStream>) {
         peers.push(peer);
     };
     open(&mut peers);
-    let before = LIVE.load(Relaxed);
+    let before = live();
     for _ in 0..connections() {
         open(&mut peers);
     }
@@ -111,7 +83,7 @@ fn accepted() -> (Worker<Websocket>, Vec<TcpStream>) {
     assert!(idle <= ACCEPTED_BYTES, "an idle accepted connection has {idle} live heap bytes");
 
     let (frame, mut back) = (large_frame(256 << 10), vec![0; 10 + (256 << 10)]);
-    let before_frames = LIVE.load(Relaxed);
+    let before_frames = live();
     for peer in peers.iter_mut().take(TOUCHED) {
         let mut sender = peer.try_clone().expect("a copy");
         let copy = frame.clone();
@@ -148,13 +120,13 @@ fn steady(peer: &mut TcpStream) {
     for _ in 0..20 {
         round();
     }
-    let before = CALLS.load(Relaxed);
+    let before = calls();
     for _ in 0..200 {
         round();
     }
-    let calls = CALLS.load(Relaxed) - before;
-    eprintln!("3 200 echoed messages: {calls} allocations");
-    assert_eq!(calls, 0, "allocations in 3 200 echoed messages");
+    let more = calls() - before;
+    eprintln!("3 200 echoed messages: {more} allocations");
+    assert_eq!(more, 0, "allocations in 3 200 echoed messages");
 }
 
 /// A server in a thread, which answers each handshake and keeps nothing.
@@ -189,7 +161,7 @@ fn clients() {
     };
     make(&open);
     turn_until(|| open.get() == 1);
-    let before = LIVE.load(Relaxed);
+    let before = live();
     for i in 0..connections() {
         make(&open);
         turn_until(|| open.get() == i + 2);

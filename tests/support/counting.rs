@@ -1,0 +1,58 @@
+//! An allocator that counts. A test crate that wants it names it: `#[global_allocator]`.
+#![allow(dead_code)]
+#![expect(unsafe_code, reason = "an allocator that counts is an unsafe trait's implementation")]
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering::Relaxed};
+
+pub(crate) struct Counting;
+
+static LIVE: AtomicIsize = AtomicIsize::new(0);
+static CALLS: AtomicUsize = AtomicUsize::new(0);
+
+thread_local! {
+    static OF_THREAD: Cell<isize> = const { Cell::new(0) };
+}
+
+/// Bytes of the process that are allocated now.
+pub(crate) fn live() -> isize {
+    LIVE.load(Relaxed)
+}
+
+/// Bytes that this thread has allocated more than it has freed.
+pub(crate) fn live_of_thread() -> isize {
+    OF_THREAD.get()
+}
+
+/// Allocations so far.
+pub(crate) fn calls() -> usize {
+    CALLS.load(Relaxed)
+}
+
+fn count(bytes: isize) {
+    LIVE.fetch_add(bytes, Relaxed);
+    OF_THREAD.set(OF_THREAD.get() + bytes);
+}
+
+// SAFETY: every call is handed to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(layout.size() as isize);
+        CALLS.fetch_add(1, Relaxed);
+        // SAFETY: as above.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
+        count(-(layout.size() as isize));
+        // SAFETY: as above.
+        unsafe { System.dealloc(place, layout) }
+    }
+
+    unsafe fn realloc(&self, place: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count(size as isize - layout.size() as isize);
+        CALLS.fetch_add(1, Relaxed);
+        // SAFETY: as above.
+        unsafe { System.realloc(place, layout, size) }
+    }
+}
