@@ -52,6 +52,9 @@ pub mod connection;
 pub mod data;
 pub mod error;
 pub mod events;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod interval;
 pub mod limits;
 pub mod protocols;

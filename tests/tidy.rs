@@ -25,7 +25,7 @@ const LAYERS: &[Layer] = &[
         below: &["error", "data", "interval", "limits", "random", "events::slab", "events::wheel"],
     },
     Layer { modules: &["connection", "timer"], below: UP_TO_3 },
-    Layer { modules: &["worker", "bus"], below: UP_TO_4 },
+    Layer { modules: &["worker", "bus", "fuzzing"], below: UP_TO_4 },
 ];
 const LAYER_0: &[&str] = &["error", "data", "interval", "limits", "random"];
 const UP_TO_3: &[&str] = &[

@@ -548,5 +548,8 @@ pub struct Target<'a> {
     pub(crate) opening: &'a websocket::Opening,
 }
 
-#[cfg(test)]
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
+#[cfg(any(test, fuzzing))]
+#[cfg_attr(fuzzing, allow(dead_code))]
 pub(crate) mod testing;

@@ -324,6 +324,8 @@ impl Source for Stream {
     }
 }
 
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]

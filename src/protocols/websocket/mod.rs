@@ -340,7 +340,10 @@ mod sealed {
     }
 }
 
-#[cfg(test)]
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
+#[cfg(any(test, fuzzing))]
+#[cfg_attr(fuzzing, allow(dead_code))]
 mod testing;
 #[cfg(test)]
 mod tests;

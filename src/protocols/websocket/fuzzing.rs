@@ -1,0 +1,94 @@
+//! Handshakes, sessions and frames, from any bytes.
+use super::frame::{Head, Role};
+use super::testing::{ACCEPT, REQUEST, dialled, hear, open_client, open_server};
+use super::{Opening, Websocket};
+use crate::protocols::testing::{Line, Seen, each_way};
+use crate::{Limits, Payload};
+
+/// Small, so that a short input reaches every limit.
+fn limits() -> Limits {
+    Limits::new().message_bytes(600).fragments(8).head_bytes(2048).headers(20)
+}
+
+/// An open client, whatever its server says.
+pub fn session_client(bytes: &[u8]) {
+    hear(Role::Client, &limits(), bytes);
+}
+
+/// An open server, whatever its client says.
+pub fn session_server(bytes: &[u8]) {
+    hear(Role::Server, &limits(), bytes);
+}
+
+/// What a server hears before a session, and what it answers.
+pub fn handshake_server(bytes: &[u8]) {
+    let fresh = || {
+        let mut line = Line::new(Websocket::default());
+        line.limits = limits();
+        line.connect();
+        line
+    };
+    let line = each_way(bytes, fresh);
+    if line.seen.contains(&Seen::Upgraded) {
+        assert!(line.out.starts_with(b"HTTP/1.1 101 "), "{line:?}");
+    }
+    // A right request with something strange in it.
+    let mut request = REQUEST.as_bytes().to_vec();
+    if let [at, rest @ ..] = bytes {
+        let at = usize::from(*at) % request.len();
+        request.splice(at..at, rest.iter().copied());
+        each_way(&request, fresh);
+    }
+}
+
+/// What a server answers to a client's request.
+pub fn handshake_client(bytes: &[u8]) {
+    let fresh = || {
+        let mut line = dialled(&Opening::default());
+        line.limits = limits();
+        line
+    };
+    each_way(bytes, fresh);
+    let answer = format!(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Accept: {ACCEPT}\r\n\r\n"
+    );
+    let mut answer = answer.into_bytes();
+    if let [at, rest @ ..] = bytes {
+        let at = usize::from(*at) % answer.len();
+        answer.splice(at..at, rest.iter().copied());
+        each_way(&answer, fresh);
+    }
+}
+
+/// Frame heads in all their lengths, and messages that one side sends and the other receives.
+pub fn websocket_frame(bytes: &[u8]) {
+    for role in [Role::Client, Role::Server] {
+        if let Ok(Some(head)) = Head::read(role, bytes) {
+            assert!((2..=14).contains(&head.length) && head.length <= bytes.len(), "{head:?}");
+        }
+    }
+    let mut client = open_client(&Limits::new());
+    let mut server = open_server(&Limits::new());
+    for direction in [true, false] {
+        let mut expected = Vec::new();
+        for piece in bytes.split(|&byte| byte == b'|') {
+            let (payload, seen): (Payload, Seen) = match std::str::from_utf8(piece) {
+                Ok(text) => (text.into(), Seen::text(text)),
+                Err(_) => (piece.into(), Seen::binary(piece)),
+            };
+            match direction {
+                true => client.send(payload),
+                false => server.send(payload),
+            }
+            expected.push(seen);
+        }
+        let cut = bytes.len() % 11 + 1;
+        match direction {
+            true => std::mem::take(&mut client.out).chunks(cut).for_each(|c| server.feed(c)),
+            false => std::mem::take(&mut server.out).chunks(cut).for_each(|c| client.feed(c)),
+        }
+        let seen = std::mem::take(if direction { &mut server.seen } else { &mut client.seen });
+        assert_eq!(seen, expected, "what is sent arrives");
+    }
+}
