@@ -61,8 +61,8 @@ mod transport;
 pub mod worker;
 
 pub use connection::{
-    AnyConnection, AsyncTcpConnection, Client, Connection, Role, Server, Status, TcpConnection,
-    Token,
+    AnyConnection, AsyncTcpConnection, AsyncUdpConnection, Client, Connection, Role, Server,
+    Status, TcpConnection, Token, UdpConnection,
 };
 pub use data::{Data, Payload};
 pub use error::{Error, ErrorCode, Failure, FailureKind, Outcome, Phase, Result, Sent, Verdict};
@@ -71,7 +71,7 @@ pub use interval::Interval;
 pub use limits::Limits;
 pub use protocols::{
     Chunk, Context, Cookie, Dial, Farewell, Frame, Http, Input, Protocol, Reply, Request, Response,
-    SameSite, Serve, ServerSentEvent, Tcp, Text, UploadedFile, Violation, Websocket,
+    SameSite, Serve, ServerSentEvent, Tcp, Text, Udp, UploadedFile, Violation, Websocket,
     WebsocketSession, WebsocketType, Ws,
 };
 pub use timer::Timer;
@@ -81,9 +81,9 @@ pub use worker::{RunStatus, Running, Worker, WorkerRef, spawn};
 /// What a program written in Workerman's style imports.
 pub mod prelude {
     pub use crate::{
-        AsyncTcpConnection, Data, ErrorCode, Failure, Frame, Http, Protocol, Request, Response,
-        Result, Sent, Status, Tcp, TcpConnection, Text, Timer, Tls, Transport, Websocket, Worker,
-        Ws,
+        AsyncTcpConnection, AsyncUdpConnection, Data, ErrorCode, Failure, Frame, Http, Protocol,
+        Request, Response, Result, Sent, Status, Tcp, TcpConnection, Text, Timer, Tls, Transport,
+        Udp, UdpConnection, Websocket, Worker, Ws,
     };
 }
 

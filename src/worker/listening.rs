@@ -1,6 +1,6 @@
 //! Workers that listen.
 use super::listener::Listening;
-use super::registry::{self, Core};
+use super::registry::{self, Core, Listens};
 use super::{Worker, run};
 use crate::connection::{
     Callbacks, TcpConnection, control, error, farewell, message, plain, replace, replace_flow,
@@ -53,23 +53,10 @@ impl<P: Serve> Worker<P> {
             side = Some(listening.clone());
             Rc::new(Core::<P>::new(number, Some(listening)))
         });
-        let worker = Worker::of(number);
-        if let (true, Some(side)) = (run::is_on(), side) {
-            use super::registry::Listens;
-            let bound = with_loop(|lp| {
-                side.bind(lp)?;
-                side.accept(lp);
-                Ok(())
-            });
-            if let Some(Err(e)) = bound {
-                drop(registry::remove(number));
-                return Err(e);
-            }
-            if let Some(worker) = registry::find(number) {
-                run::tell_listening(&*worker);
-            }
+        if let Some(side) = side {
+            begin_now(number, &*side)?;
         }
-        Ok(worker)
+        Ok(Worker::of(number))
     }
 
     fn with_side<T>(&self, f: impl FnOnce(&Listening<P>) -> T) -> Option<T> {
@@ -198,6 +185,26 @@ impl<P: Serve> Worker<P> {
         let old = self.with_side(|side| replace_flow(&side.callbacks, |flow| &mut flow.drain, f));
         drop(old);
     }
+}
+
+/// A worker that is made while the loop runs has missed the start: it listens at once.
+pub(super) fn begin_now(number: u32, side: &dyn Listens) -> Result<(), Error> {
+    if !run::is_on() {
+        return Ok(());
+    }
+    let bound = with_loop(|lp| {
+        side.bind(lp)?;
+        side.accept(lp);
+        Ok(())
+    });
+    if let Some(Err(e)) = bound {
+        drop(registry::remove(number));
+        return Err(e);
+    }
+    if let Some(worker) = registry::find(number) {
+        run::tell_listening(&*worker);
+    }
+    Ok(())
 }
 
 impl Worker<Http> {

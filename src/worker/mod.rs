@@ -16,6 +16,7 @@ mod listening;
 mod registry;
 mod run;
 mod spawn;
+mod udp;
 
 pub use run::RunStatus;
 pub use spawn::{Running, spawn};

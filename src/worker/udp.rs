@@ -1,0 +1,160 @@
+//! Workers of datagrams.
+use super::Worker;
+use super::listening::begin_now;
+use super::registry::{self, Core, Listens};
+use crate::connection::{DatagramSide, Owner, datagram};
+use crate::error::CallbackError;
+use crate::events::{Key, Loop, with_loop};
+use crate::transport::ListenAddress;
+use crate::{AnyConnection, Error, Limits, Outcome, Protocol, Serve, Udp, UdpConnection, Verdict};
+use std::any::Any;
+use std::net::SocketAddr;
+use std::rc::{Rc, Weak};
+
+/// The side of a worker that receives datagrams.
+struct Receiving<P: Serve> {
+    number: u32,
+    side: Rc<DatagramSide<P>>,
+}
+
+// The bounds stand at the function: so a type that no worker listens with is told what to write.
+impl<P: Protocol> Worker<Udp<P>> {
+    /// A worker that receives datagrams on `udp://address:port`; the protocol's own scheme
+    /// (`text://`) means the same. It checks and registers the address; binding is `run_all`'s, or
+    /// happens at once where the loop runs already. Port 0 lets the system choose:
+    /// [`local_addr`](Self::local_addr) tells which. (Manual: how to create a UDP service.)
+    ///
+    /// # Errors
+    /// [`Error::Address`] names the part that is wrong; inside a running loop [`Error::Bind`].
+    pub fn listen(address: &str) -> Result<Self, Error>
+    where
+        P: Serve + Default,
+    {
+        Self::listen_with(address, P::default)
+    }
+}
+
+impl<P: Serve> Worker<Udp<P>> {
+    /// For protocols that need settings: `make` is called for each datagram received and for each
+    /// one sent.
+    ///
+    /// # Errors
+    /// As for [`listen`](Self::listen).
+    pub fn listen_with(address: &str, make: impl Fn() -> P + 'static) -> Result<Self, Error> {
+        let address = ListenAddress::parse_udp(address, P::NAME)?;
+        let mut made: Option<Rc<Receiving<P>>> = None;
+        let number = registry::add(|number| {
+            let receiving = Rc::new_cyclic(|own: &Weak<Receiving<P>>| {
+                let owner: Weak<dyn Owner> = own.clone();
+                Receiving { number, side: DatagramSide::new(address, Box::new(make), owner) }
+            });
+            made = Some(receiving.clone());
+            Rc::new(Core::<Udp<P>>::new(number, Some(receiving)))
+        });
+        if let Some(receiving) = made {
+            begin_now(number, &*receiving)?;
+        }
+        Ok(Worker::of(number))
+    }
+
+    fn with_side<T>(&self, f: impl FnOnce(&Rc<DatagramSide<P>>) -> T) -> Option<T> {
+        let side: Rc<dyn Any> = registry::find(self.number)?.listens()?.clone();
+        side.downcast::<Receiving<P>>().ok().map(|receiving| f(&receiving.side))
+    }
+
+    /// Once it listens: with the port that the system chose for `:0`. `None` before, and after
+    /// `unlisten`.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.any().local_addr()
+    }
+
+    /// Closes the socket: nothing more is delivered, and every [`UdpConnection`] of this worker is
+    /// stale. (Manual: Worker::unlisten; PHP's UdpConnection::close does the same.)
+    pub fn unlisten(&self) {
+        let side = self.with_side(Rc::clone);
+        with_loop(|lp| {
+            if let Some(side) = &side {
+                side.unlisten(lp);
+            }
+        });
+    }
+
+    /// Leaves datagrams in the kernel, which drops those that find no room there. The one that is
+    /// being delivered is delivered whole. (Manual: Worker::pauseAccept.)
+    pub fn pause_accept(&self) {
+        self.with_side(|side| side.pause());
+    }
+
+    /// Reads again, in the next turn. (Manual: Worker::resumeAccept.)
+    pub fn resume_accept(&self) {
+        with_loop(|lp| self.with_side(|side| side.resume(lp)));
+    }
+
+    /// Limits from the next datagram on: `datagram_bytes`, and `message_bytes` for a package within
+    /// one.
+    pub fn set_limits(&self, limits: Limits) {
+        self.with_side(|side| side.set_limits(limits));
+    }
+
+    /// A message, and who sent it. It borrows the receive buffer and ends with the callback:
+    /// `to_string()` or `to_vec()` keeps it. Without this callback messages are dropped.
+    ///
+    /// An `Err` is logged, or judged by [`set_error_handler`](Self::set_error_handler), whose
+    /// connection is a stale handle: there is none, so nothing closes. (Manual: onMessage.)
+    pub fn on_message<O: Outcome + 'static>(
+        &self,
+        f: impl for<'a> FnMut(UdpConnection<P>, P::Incoming<'a>) -> O + 'static,
+    ) {
+        let f = datagram(f);
+        let old = self.with_side(|side| side.set_message(f));
+        drop(old);
+    }
+}
+
+impl<P: Serve> Listens for Receiving<P> {
+    fn bind(&self, lp: &Rc<Loop>) -> Result<(), Error> {
+        self.side.bind(lp)
+    }
+
+    fn accept(&self, lp: &Rc<Loop>) {
+        self.side.receive(lp);
+    }
+
+    fn unlisten(&self, lp: &Rc<Loop>) {
+        self.side.unlisten(lp);
+    }
+
+    fn local_addr(&self) -> Option<SocketAddr> {
+        self.side.local_addr()
+    }
+
+    fn address(&self) -> String {
+        self.side.address()
+    }
+
+    fn connections(&self) -> Vec<Key> {
+        Vec::new()
+    }
+
+    fn connection(&self, _: &Loop, _: u64) -> Option<Key> {
+        None
+    }
+}
+
+impl<P: Serve> Owner for Receiving<P> {
+    fn number(&self) -> u32 {
+        self.number
+    }
+
+    fn name(&self) -> String {
+        registry::find(self.number).map(|worker| worker.name()).unwrap_or_default()
+    }
+
+    fn began(&self, _: &Loop, _: u64, _: Key) {}
+
+    fn ended(&self, _: &Loop, _: u64) {}
+
+    fn judge(&self, lp: &Rc<Loop>, con: AnyConnection, e: &CallbackError) -> Option<Verdict> {
+        registry::find(self.number)?.judge(lp, con, e)
+    }
+}
