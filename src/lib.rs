@@ -76,7 +76,7 @@ pub use protocols::{
 };
 pub use timer::Timer;
 pub use transport::{Tls, Transport};
-pub use worker::{RunStatus, Running, Worker, WorkerRef, spawn};
+pub use worker::{Listen, RunStatus, Running, Worker, WorkerRef, spawn};
 
 /// What a program written in Workerman's style imports.
 pub mod prelude {

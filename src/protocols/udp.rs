@@ -1,6 +1,5 @@
 //! `udp://`: what a worker of datagrams is of.
 use super::Tcp;
-use std::marker::PhantomData;
 
 /// Datagrams: `Worker<Udp>` receives them as they are, `Worker<Udp<Text>>` as lines.
 ///
@@ -20,7 +19,21 @@ use std::marker::PhantomData;
 /// lines.on_message(|con, line| con.send(line));
 /// # Ok::<(), workerman::Error>(())
 /// ```
-#[derive(Debug)]
+///
+/// A protocol with settings is put into it: `listen_with(address, || Udp::new(protocol))`.
+#[derive(Debug, Default)]
 pub struct Udp<P = Tcp> {
-    _protocol: PhantomData<fn() -> P>,
+    protocol: P,
+}
+
+impl<P> Udp<P> {
+    /// This protocol within datagrams.
+    pub fn new(protocol: P) -> Self {
+        Udp { protocol }
+    }
+
+    /// What is spoken within a datagram.
+    pub(crate) fn into_inner(self) -> P {
+        self.protocol
+    }
 }

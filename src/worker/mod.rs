@@ -18,6 +18,7 @@ mod run;
 mod spawn;
 mod udp;
 
+pub use listening::Listen;
 pub use run::RunStatus;
 pub use spawn::{Running, spawn};
 

@@ -6,7 +6,7 @@ use crate::connection::{DatagramSide, Owner, datagram};
 use crate::error::CallbackError;
 use crate::events::{Key, Loop, with_loop};
 use crate::transport::ListenAddress;
-use crate::{AnyConnection, Error, Limits, Outcome, Protocol, Serve, Udp, UdpConnection, Verdict};
+use crate::{AnyConnection, Error, Limits, Outcome, Serve, Udp, UdpConnection, Verdict};
 use std::any::Any;
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
@@ -17,46 +17,41 @@ struct Receiving<P: Serve> {
     side: Rc<DatagramSide<P>>,
 }
 
-// The bounds stand at the function: so a type that no worker listens with is told what to write.
-impl<P: Protocol> Worker<Udp<P>> {
-    /// A worker that receives datagrams on `udp://address:port`; the protocol's own scheme
-    /// (`text://`) means the same. It checks and registers the address; binding is `run_all`'s, or
-    /// happens at once where the loop runs already. Port 0 lets the system choose:
-    /// [`local_addr`](Self::local_addr) tells which. (Manual: how to create a UDP service.)
-    ///
-    /// # Errors
-    /// [`Error::Address`] names the part that is wrong; inside a running loop [`Error::Bind`].
-    pub fn listen(address: &str) -> Result<Self, Error>
-    where
-        P: Serve + Default,
-    {
-        Self::listen_with(address, P::default)
+/// A worker of datagrams, registered under the number that is returned.
+pub(super) fn register<P: Serve>(
+    address: &str,
+    make: impl Fn() -> Udp<P> + 'static,
+) -> Result<u32, Error> {
+    let address = ListenAddress::parse_udp(address, P::NAME)?;
+    let make = Box::new(move || make().into_inner());
+    let mut made: Option<Rc<Receiving<P>>> = None;
+    let number = registry::add(|number| {
+        let receiving = Rc::new_cyclic(|own: &Weak<Receiving<P>>| {
+            let owner: Weak<dyn Owner> = own.clone();
+            Receiving { number, side: DatagramSide::new(address, make, owner) }
+        });
+        made = Some(receiving.clone());
+        Rc::new(Core::<Udp<P>>::new(number, Some(receiving)))
+    });
+    if let Some(receiving) = made {
+        begin_now(number, &*receiving)?;
     }
+    Ok(number)
 }
 
+/// Workers of datagrams.
+///
+/// ```
+/// use workerman::prelude::*;
+///
+/// let worker = Worker::<Udp>::listen("udp://127.0.0.1:0")?;
+/// worker.on_message(|con, data| {
+///     println!("{} says {data}", con.remote_address());
+///     con.send(data)
+/// });
+/// # Ok::<(), workerman::Error>(())
+/// ```
 impl<P: Serve> Worker<Udp<P>> {
-    /// For protocols that need settings: `make` is called for each datagram received and for each
-    /// one sent.
-    ///
-    /// # Errors
-    /// As for [`listen`](Self::listen).
-    pub fn listen_with(address: &str, make: impl Fn() -> P + 'static) -> Result<Self, Error> {
-        let address = ListenAddress::parse_udp(address, P::NAME)?;
-        let mut made: Option<Rc<Receiving<P>>> = None;
-        let number = registry::add(|number| {
-            let receiving = Rc::new_cyclic(|own: &Weak<Receiving<P>>| {
-                let owner: Weak<dyn Owner> = own.clone();
-                Receiving { number, side: DatagramSide::new(address, Box::new(make), owner) }
-            });
-            made = Some(receiving.clone());
-            Rc::new(Core::<Udp<P>>::new(number, Some(receiving)))
-        });
-        if let Some(receiving) = made {
-            begin_now(number, &*receiving)?;
-        }
-        Ok(Worker::of(number))
-    }
-
     fn with_side<T>(&self, f: impl FnOnce(&Rc<DatagramSide<P>>) -> T) -> Option<T> {
         let side: Rc<dyn Any> = registry::find(self.number)?.listens()?.clone();
         side.downcast::<Receiving<P>>().ok().map(|receiving| f(&receiving.side))

@@ -122,9 +122,9 @@ impl<P: Protocol> AsyncUdpConnection<P> {
 
     /// Opens the socket. `on_connect` follows when the running callback has returned; for a name,
     /// when it has been looked up, within `Limits::opening`. Nothing goes to the peer by this, so
-    /// nobody learns whether it is there. Of a name's addresses the first is taken that this machine
-    /// has a way to, `127.0.0.1` for `localhost`. Called again it does nothing. (Manual:
-    /// AsyncUdpConnection::connect.)
+    /// nobody learns whether it is there. Of a name's addresses the first is taken that this
+    /// machine has a way to, `127.0.0.1` for `localhost`. Called again, and while the worker stops,
+    /// it does nothing. (Manual: AsyncUdpConnection::connect.)
     pub fn connect(&self) {
         if self.with_slot(|lp, slot| slot.connect(lp)).is_none() {
             log::warn!(

@@ -23,6 +23,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
+use telling::{Losses, news};
+
+mod telling;
 
 type Plain<P> = Callback<dyn FnMut(AsyncUdpConnection<P>) -> Settled>;
 type OnError<P> = Callback<dyn FnMut(AsyncUdpConnection<P>, ErrorCode, &Failure) -> Settled>;
@@ -62,15 +65,6 @@ impl Ahead {
     fn cost(&self) -> usize {
         self.bytes.len() + COST_OF_WAITING * self.lengths.len()
     }
-}
-
-/// What was lost since the last report. A million of them are one `on_error`.
-#[derive(Default)]
-struct Losses {
-    first: Option<Failure>,
-    dropped: u64,
-    /// The turn of the last report: one a turn.
-    reported_in: Option<u32>,
 }
 
 pub(super) struct Dialled<P: Protocol> {
@@ -389,35 +383,6 @@ impl<P: Protocol> Dialled<P> {
         }
     }
 
-    #[cold]
-    fn dropped_full(&self, lp: &Loop) -> Sent {
-        self.lost(lp, 1, || {
-            Failure::new(FailureKind::BufferFull, Phase::Session, "send buffer full")
-        });
-        Sent::Dropped
-    }
-
-    #[cold]
-    fn refused(&self, lp: &Loop, reason: String) -> Sent {
-        self.lost(lp, 1, || Failure::new(FailureKind::Encode, Phase::Session, reason));
-        Sent::Dropped
-    }
-
-    /// Has it reported: after this callback, or in the next turn if this one has had its report.
-    #[cold]
-    fn lost(&self, lp: &Loop, dropped: u64, why: impl FnOnce() -> Failure) {
-        let mut losses = self.losses.borrow_mut();
-        losses.dropped += dropped;
-        if losses.first.is_none() {
-            losses.first = Some(self.complete(lp, why()));
-        }
-        if losses.reported_in == Some(lp.turn_number()) {
-            self.list_again(lp);
-        } else {
-            self.queue(lp, due::LOST);
-        }
-    }
-
     // ------------------------------------------------------------------ receiving
 
     /// Reads and delivers, within the budget of a turn.
@@ -479,57 +444,13 @@ impl<P: Protocol> Dialled<P> {
             );
         }
     }
-
-    // ------------------------------------------------------------------ telling
-
-    /// A callback has returned; one that failed closes it.
-    fn settle(&self, lp: &Rc<Loop>, settled: Settled) {
-        if let Err(e) = settled {
-            log::error!("a callback of {:?} failed: {e}", self.handle());
-            self.close(lp);
-        }
-    }
-
-    fn tell(&self, lp: &Rc<Loop>, which: &RefCell<Option<Plain<P>>>) {
-        let f = which.borrow().clone();
-        if let Some(f) = f {
-            let settled = lp.call(|| (f.borrow_mut())(self.handle()));
-            self.settle(lp, settled);
-        }
-    }
-
-    fn tell_error(&self, lp: &Rc<Loop>, code: ErrorCode, failure: &Failure) {
-        let f = self.error.borrow().clone();
-        match f {
-            Some(f) => {
-                let settled = lp.call(|| (f.borrow_mut())(self.handle(), code, failure));
-                self.settle(lp, settled);
-            }
-            None => self.complaints.warn(lp, || format!("{:?}: {failure}", self.handle())),
-        }
-    }
-
-    fn report_losses(&self, lp: &Rc<Loop>) {
-        let failure = {
-            let mut losses = self.losses.borrow_mut();
-            losses.reported_in = Some(lp.turn_number());
-            let dropped = std::mem::take(&mut losses.dropped);
-            losses.first.take().map(|first| Failure { dropped, ..first })
-        };
-        if let Some(failure) = failure {
-            self.tell_error(lp, ErrorCode::SendFail, &failure);
-        }
-    }
 }
 
 impl<P: Protocol> Endpoint for Dialled<P> {
     fn handle_ready(self: Rc<Self>, lp: &Rc<Loop>, ready: Readiness) {
         if ready == Readiness::AGAIN {
             self.listed.set(false);
-            if self.losses.borrow().first.is_some() {
-                self.queue(lp, due::LOST);
-                lp.after_callback();
-            }
+            self.report_what_is_left(lp);
         } else if self.listed.get() {
             // The ready list asks it: one budget a turn, not two.
             return;
@@ -597,16 +518,4 @@ impl<P: Protocol> Holder for Dialled<P> {
 
 fn name_not_found(reason: String) -> Failure {
     Failure::new(FailureKind::NameNotFound, Phase::Resolve, reason)
-}
-
-/// The network has said what became of a datagram.
-fn news(e: io::Error) -> Failure {
-    let (kind, told) = match e.kind() {
-        io::ErrorKind::ConnectionRefused => (
-            FailureKind::Refused,
-            format!("{e}: nobody listens there, a datagram is lost; the connection goes on"),
-        ),
-        _ => (FailureKind::Unreachable, format!("{e}: a datagram is lost; the connection goes on")),
-    };
-    Failure::new(kind, Phase::Session, told).with_io(e)
 }

@@ -22,8 +22,8 @@ use std::rc::{Rc, Weak};
 /// listens; afterwards it is quiet: `send` answers [`Sent::Dropped`].
 ///
 /// Two are equal when the same worker has heard the same address, so a map of players is a
-/// `HashMap<UdpConnection, Player>`. There is no `close()`: PHP's closes the socket that all senders
-/// share, which is [`Worker::unlisten`](crate::Worker::unlisten) here. (Manual: UdpConnection.)
+/// `HashMap<UdpConnection, Player>`. There is no `close()`: PHP's closes the socket that all
+/// senders share, which is the worker's `unlisten()` here. (Manual: UdpConnection.)
 ///
 /// ```
 /// use workerman::prelude::*;

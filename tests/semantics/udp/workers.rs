@@ -86,7 +86,7 @@ fn a_violation_drops_the_rest_of_its_datagram_and_no_other() {
 
     let (worker, to) = listening::<Frame>();
     worker.on_message(|con, data| con.send(data));
-    for bad in [&b"\0\0\0\x03"[..], b"\xff\xff\xff\xff", b"\0\0", b"\0\0\0\x07abcd"] {
+    for bad in [&b"\0\0\0\x03"[..], b"\xff\xff\xff\xff", b"\0\0", b"\0\0\0\x07ab"] {
         peer.send_to(bad, to).expect("the kernel takes it");
     }
     peer.send_to(b"\0\0\0\x07abc", to).expect("the kernel takes it");
@@ -348,9 +348,10 @@ impl Serve for Polite {}
 #[test]
 fn a_protocol_is_fresh_for_each_datagram_and_its_reply_is_a_datagram_of_its_own() {
     keep_log();
-    let worker =
-        Worker::<Udp<Polite>>::listen_with("polite://127.0.0.1:0", || Polite { packages: 0 })
-            .expect("an address");
+    let worker = Worker::<Udp<Polite>>::listen_with("polite://127.0.0.1:0", || {
+        Udp::new(Polite { packages: 0 })
+    })
+    .expect("an address");
     turn();
     let to = worker.local_addr().expect("it listens");
     worker.on_message(|con, count| {
