@@ -169,15 +169,15 @@ fn what_is_too_long_is_dropped_with_one_on_error_a_turn() {
             let text = failure.to_string();
             assert!(text.contains("70000 bytes is longer than 65507"), "{text}");
             // Told in the next turn: else it would go on for ever.
-            con.send(&vec![0; 70_000]);
+            con.send(vec![0; 70_000]);
         }
     });
     con.connect();
     turn();
     for _ in 0..3 {
-        assert_eq!(con.send(&vec![0; 70_000]), Sent::Dropped);
+        assert_eq!(con.send(vec![0; 70_000]), Sent::Dropped);
     }
-    assert_eq!(con.send(&vec![7; 65_507]), Sent::Flushed);
+    assert_eq!(con.send(vec![7; 65_507]), Sent::Flushed);
     turn();
     seen.assert(&["error 2 Encode 3"]);
     turn();
@@ -185,7 +185,7 @@ fn what_is_too_long_is_dropped_with_one_on_error_a_turn() {
     assert_eq!(next(&far).len(), 65_507);
     // Where the program allows more than the system does, the system says so.
     con.set_limits(Limits::new().datagram_bytes(1 << 20));
-    assert_eq!(con.send(&vec![0; 70_000]), Sent::Dropped);
+    assert_eq!(con.send(vec![0; 70_000]), Sent::Dropped);
     turn();
     assert_eq!(seen.count("error 2 Encode 1"), 2);
     con.set_limits(Limits::new().datagram_bytes(3));

@@ -82,7 +82,7 @@ fn a_client_may_close_and_replace_itself_in_each_of_its_callbacks() {
         con.on_error(move |con, _, _| a(con, "error"));
         con.on_close(move |con| act(con, "close"));
         con.send("hello");
-        con.send(&vec![b'x'; 70_000][..]);
+        con.send(vec![b'x'; 70_000]);
         turn_for(Duration::from_millis(10));
         con.close();
         turn();
@@ -259,7 +259,7 @@ fn a_logger_may_send_and_end_what_is_being_logged_of() {
     })));
     // The poller logs what it registers, and this the drop.
     cli.connect();
-    assert_eq!(con.send(&vec![0; 70_000]), Sent::Dropped);
+    assert_eq!(con.send(vec![0; 70_000]), Sent::Dropped);
     at_each_line(None);
     turn();
     assert_eq!(next(&peer), b"from the logger");

@@ -12,7 +12,7 @@ fn a_datagram_is_delivered_with_its_sender_and_answered() {
     let seen = Transcript::new();
     let s = seen.clone();
     worker.on_message(move |con, data| {
-        s.note(format!("{} {:?}", data.to_string(), con));
+        s.note(format!("{data} {con:?}"));
         assert_eq!(con.remote_address(), con.remote_addr().to_string());
         assert_eq!(
             (con.remote_ip(), con.remote_port()),
@@ -185,7 +185,7 @@ fn the_longest_datagram_comes_and_goes_whole_and_a_longer_answer_is_dropped() {
     keep_log();
     let con = handle_of(worker, &peer, to);
     turn_for(Duration::from_millis(1100));
-    assert_eq!(con.send(&vec![0; 70_000][..]), Sent::Dropped);
+    assert_eq!(con.send(vec![0; 70_000]), Sent::Dropped);
     assert_eq!(logged_with("WARN", "not sent to"), 1, "{:?}", logged());
 }
 
