@@ -393,3 +393,34 @@ fn random_bytes_do_no_harm_to_any_protocol() {
     turn_for(Duration::from_millis(1));
     assert_eq!(next(&peer), b"alive\n");
 }
+
+fn answer(con: UdpConnection, data: Data) -> Sent {
+    con.send(data)
+}
+
+fn answer_line(con: UdpConnection<Text>, line: Data) -> Result {
+    con.send(line.as_str().ok_or("text only")?.to_uppercase());
+    Ok(())
+}
+
+fn listen_anew() -> Result<Worker<Udp<Text>>, Error> {
+    // What is listened with follows from the type that is asked for.
+    Worker::listen("udp://localhost:0")
+}
+
+#[test]
+fn functions_serve_as_callbacks_and_a_worker_is_told_by_its_type() {
+    let (plain, to_plain) = listening::<Tcp>();
+    plain.on_message(answer);
+    let lines = listen_anew().expect("an address");
+    lines.on_message(answer_line);
+    assert!(lines.any().connections().is_empty());
+    let peer = peer();
+    peer.send_to(b"as it is", to_plain).expect("the kernel takes it");
+    let to_lines = lines.local_addr().expect("it listens");
+    peer.send_to(b"loud\n", to_lines).expect("the kernel takes it");
+    turn_for(Duration::from_millis(1));
+    let mut got = [next(&peer), next(&peer)];
+    got.sort();
+    assert_eq!(got, [b"LOUD\n".to_vec(), b"as it is".to_vec()]);
+}
