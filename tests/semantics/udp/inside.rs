@@ -316,30 +316,38 @@ impl Protocol for Nosy {
 impl Serve for Nosy {}
 impl Dial for Nosy {}
 
+/// From now on the methods of `Nosy` send by this.
+fn send_by(send: impl Fn() -> Sent + 'static) {
+    OWN.with(|own| *own.borrow_mut() = Some(Box::new(send)));
+}
+
 #[test]
 fn a_send_from_a_protocols_own_methods_is_dropped() {
     let (worker, to) = listening::<Nosy>();
-    let con = client::<Nosy>(to);
-    let served = Rc::new(Cell::new(0));
-    let s = served.clone();
+    let far = peer();
+    let con = client::<Nosy>(far.local_addr().expect("its address"));
     worker.on_message(move |con, ()| {
-        OWN.with(|own| *own.borrow_mut() = Some(Box::new(move || con.send("again"))));
-        s.set(s.get() + 1);
+        send_by(move || con.send("again"));
         con.send("answer")
     });
-    let s = served.clone();
     con.on_message(move |con, ()| {
-        OWN.with(|own| *own.borrow_mut() = Some(Box::new(move || con.send("again"))));
-        s.set(s.get() + 1);
-        con.send("thanks")
+        send_by(move || con.send("again"));
+        con.send("answer")
     });
-    con.send("first");
-    turn_until(|| served.get() == 4);
-    let answers = ANSWERS.take();
-    // While one side's methods run the other side's handle may be the one they send through.
-    assert!(answers.contains(&Sent::Dropped), "{answers:?}");
-    OWN.with(|own| own.borrow_mut().take());
+    con.connect();
+    turn();
+    for to in [to, con.local_addr().expect("it is bound")] {
+        OWN.take();
+        for _ in 0..2 {
+            far.send_to(b"question", to).expect("the kernel takes it");
+            turn_for(Duration::from_millis(5));
+            assert_eq!(next(&far), b"answer");
+        }
+        nothing_for(&far);
+        // `encode` of the first; `input`, `decode` and `encode` of the second.
+        assert_eq!(ANSWERS.take(), [Sent::Dropped; 4]);
+    }
+    OWN.take();
     con.close();
-    worker.unlisten();
     turn();
 }

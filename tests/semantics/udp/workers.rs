@@ -149,14 +149,19 @@ fn a_received_datagram_above_the_limit_is_dropped_whole_and_warned_of_once_a_sec
     keep_log();
     let (worker, to) = listening::<Tcp>();
     worker.set_limits(Limits::new().datagram_bytes(100));
-    worker.on_message(|con, data| con.send(data));
+    let seen = Transcript::new();
+    let s = seen.clone();
+    worker.on_message(move |con, data| {
+        s.note(data.as_bytes().len());
+        con.send(data)
+    });
     let peer = peer();
     for length in [101, 1000, 60_000, 100] {
         peer.send_to(&vec![7; length], to).expect("the kernel takes it");
     }
     turn_for(Duration::from_millis(1));
     assert_eq!(next(&peer), vec![7; 100]);
-    nothing_for(&peer);
+    seen.assert(&["100"]);
     assert_eq!(logged_with("WARN", "Limits::datagram_bytes"), 1, "{:?}", logged());
     assert_eq!(logged_with("WARN", "a datagram of 101 bytes is longer than 100"), 1);
 }
@@ -179,6 +184,7 @@ fn the_longest_datagram_comes_and_goes_whole_and_a_longer_answer_is_dropped() {
     assert_eq!(next(&peer), longest);
     nothing_for(&peer);
     assert_eq!(logged_with("WARN", "not sent to"), 1, "{:?}", logged());
+    assert_eq!(logged_with("WARN", "of 65508 bytes is longer than 65507"), 1, "{:?}", logged());
 
     // Where the program allows more than the system does, the system says so.
     worker.set_limits(Limits::new().datagram_bytes(1 << 20));
