@@ -111,7 +111,10 @@ impl<P: Protocol> AsyncUdpConnection<P> {
         }
     }
 
-    fn with_slot<T>(&self, f: impl FnOnce(&Rc<Loop>, &Rc<Dialled<P>>) -> T) -> Option<T> {
+    pub(super) fn with_slot<T>(
+        &self,
+        f: impl FnOnce(&Rc<Loop>, &Rc<Dialled<P>>) -> T,
+    ) -> Option<T> {
         with_loop(|lp| {
             let endpoint: Rc<dyn Any> = lp.find(self.key)?;
             let slot = endpoint.downcast::<Dialled<P>>().ok()?;

@@ -205,14 +205,10 @@ impl<P: Protocol> Dialled<P> {
             return;
         }
         lp.set_alarm(&self.alarm, self.key, None);
-        let mut addresses = match found {
-            Ok(addresses) => interleave(&addresses),
+        let addresses = match found {
+            Ok(addresses) => in_order(&self.host, &addresses),
             Err(e) => return self.fail(lp, name_not_found(e.to_string())),
         };
-        if self.host.eq_ignore_ascii_case("localhost") {
-            // As for workers: nobody would say that nothing listens on the other one.
-            addresses.sort_by_key(SocketAddr::is_ipv6);
-        }
         let mut failure = name_not_found("the name has no address".into());
         for address in addresses {
             self.remote.set(Some(address));
@@ -518,4 +514,53 @@ impl<P: Protocol> Holder for Dialled<P> {
 
 fn name_not_found(reason: String) -> Failure {
     Failure::new(FailureKind::NameNotFound, Phase::Resolve, reason)
+}
+
+/// In which order the addresses of a host are tried.
+fn in_order(host: &str, addresses: &[SocketAddr]) -> Vec<SocketAddr> {
+    let mut addresses = interleave(addresses);
+    if host.eq_ignore_ascii_case("localhost") {
+        // As for workers: nobody would say that nothing listens on the other one.
+        addresses.sort_by_key(SocketAddr::is_ipv6);
+    }
+    addresses
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::events::with_loop;
+    use crate::{Status, Tcp};
+
+    #[test]
+    fn localhost_is_ipv4_first_and_every_other_name_ipv6() {
+        let found: Vec<SocketAddr> =
+            ["[::1]:7", "127.0.0.1:7"].map(|text| text.parse().expect("an address")).into();
+        assert!(in_order("LocalHost", &found)[0].is_ipv4());
+        assert!(in_order("example.com", &found)[0].is_ipv6());
+    }
+
+    #[test]
+    fn a_look_up_has_the_openings_deadline_and_an_open_socket_none() {
+        let alarm = |con: AsyncUdpConnection<Tcp>| {
+            let slot = con.with_slot(|_, slot| slot.clone()).expect("it lives");
+            with_loop(|lp| lp.alarm_at(&slot.alarm)).flatten()
+        };
+        let named = AsyncUdpConnection::<Tcp>::new("udp://nobody.invalid:9").expect("a name");
+        named.set_limits(Limits::new().opening(4));
+        let before = crate::events::clock();
+        named.connect();
+        let left = alarm(named).expect("a deadline") - before;
+        assert!(left >= Duration::from_secs(4) && left < Duration::from_secs(14), "{left:?}");
+        let slot = named.with_slot(|_, slot| slot.clone()).expect("it lives");
+        with_loop(|lp| slot.clone().handle_alarm(lp));
+        assert_eq!(named.status(), Status::Closing);
+        let failure = slot.failed.take().expect("a failure");
+        assert_eq!(failure.kind(), FailureKind::Deadline);
+        assert!(failure.to_string().contains("4 s passed (Limits::opening)"), "{failure}");
+
+        let literal = AsyncUdpConnection::<Tcp>::new("udp://127.0.0.1:9").expect("an address");
+        literal.connect();
+        assert_eq!((literal.status(), alarm(literal)), (Status::Established, None));
+    }
 }

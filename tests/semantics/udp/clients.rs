@@ -312,20 +312,6 @@ fn a_name_without_address_is_on_error_with_what_was_dropped_then_on_close() {
 }
 
 #[test]
-fn a_look_up_that_takes_too_long_ends_by_the_openings_deadline() {
-    // An opening of no time at all: whatever the look-up says comes later.
-    let con = AsyncUdpConnection::<Tcp>::new("udp://nobody-in-time.invalid:9").expect("a name");
-    let seen = Transcript::new();
-    watch(con, &seen);
-    con.set_limits(Limits::new().opening(0));
-    con.send("lost");
-    turn_until(|| seen.lines().len() == 2);
-    let first = &seen.lines()[0];
-    assert!(first == "error 1 Deadline" || first == "error 1 NameNotFound", "{first}");
-    assert_eq!(seen.lines()[1], "close CLOSED");
-}
-
-#[test]
 fn bind_to_is_where_it_leaves_from_and_the_wrong_family_fails() {
     let far = peer();
     let to = far.local_addr().expect("its address");

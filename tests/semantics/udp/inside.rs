@@ -98,6 +98,27 @@ fn a_client_may_close_and_replace_itself_in_each_of_its_callbacks() {
 }
 
 #[test]
+fn close_inside_on_message_delivers_nothing_more_of_the_datagram_or_behind_it() {
+    let far = peer();
+    let con = client::<Text>(far.local_addr().expect("its address"));
+    let seen = Transcript::new();
+    let s = seen.clone();
+    con.on_message(move |con, line| {
+        s.note(line);
+        con.close();
+    });
+    let s = seen.clone();
+    con.on_close(move |_| s.note("close"));
+    con.connect();
+    turn();
+    let own = con.local_addr().expect("it is bound");
+    far.send_to(b"one\ntwo\n", own).expect("the kernel takes it");
+    far.send_to(b"three\n", own).expect("the kernel takes it");
+    turn_until(|| con.id() == 0);
+    seen.assert(&["one", "close"]);
+}
+
+#[test]
 fn an_error_in_a_workers_callback_is_logged_and_the_next_datagram_served() {
     keep_log();
     let (worker, to) = listening::<Text>();
@@ -264,6 +285,7 @@ fn a_logger_may_send_and_end_what_is_being_logged_of() {
     turn();
     assert_eq!(next(&peer), b"from the logger");
     let other = client::<Tcp>(to);
+    other.on_connect(|_| panic!("it was closed before"));
     at_each_line(Some(Rc::new(move || other.close())));
     other.connect();
     at_each_line(None);
