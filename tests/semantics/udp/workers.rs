@@ -276,6 +276,17 @@ fn datagrams_over_ipv6_are_answered() {
     turn_for(Duration::from_millis(1));
     assert_eq!(next(&peer), b"six");
 
+    let con = client::<Tcp>(worker.local_addr().expect("it listens"));
+    let seen = Transcript::new();
+    let s = seen.clone();
+    con.on_message(move |con, data| {
+        s.note(format!("{data} {}", con.remote_address().starts_with("[::1]:")));
+        con.close();
+    });
+    con.send("six by us");
+    turn_until(|| con.id() == 0);
+    seen.assert(&["six by us true"]);
+
     // One that listens on everything hears IPv4, too, and answers it.
     let all = Worker::<Udp>::listen("udp://[::]:0").expect("an address");
     all.on_message(|con, _| con.send(con.remote_ip().to_canonical().to_string()));
