@@ -44,8 +44,8 @@
 //!   [`Interval`]. Sizes are bytes. Every limit has a default: see [`Limits`].
 //! - **Other threads** send through [`LoopHandle::defer`] and a [`Token`].
 //! - **Tests** start servers by [`spawn`]; programs with a loop of their own call [`Worker::turn`].
-//! - Once a second: [`Timer`]. TLS: [`Tls`]. Datagrams: [`Udp`], [`AsyncUdpConnection`]. Signals and
-//!   foreign descriptors: [`on_signal`], [`on_readable`].
+//! - Once a second: [`Timer`]. TLS: [`Tls`]. Datagrams: [`Udp`], [`AsyncUdpConnection`]. Signals
+//!   and foreign descriptors: [`on_signal`], [`on_readable`].
 #![forbid(unsafe_code)]
 
 pub mod connection;
