@@ -44,8 +44,8 @@
 //!   [`Interval`]. Sizes are bytes. Every limit has a default: see [`Limits`].
 //! - **Other threads** send through [`LoopHandle::defer`] and a [`Token`].
 //! - **Tests** start servers by [`spawn`]; programs with a loop of their own call [`Worker::turn`].
-//! - Once a second: [`Timer`]. TLS: [`Tls`]. Signals and foreign descriptors: [`on_signal`],
-//!   [`on_readable`].
+//! - Once a second: [`Timer`]. TLS: [`Tls`]. Datagrams: [`Udp`], [`AsyncUdpConnection`]. Signals
+//!   and foreign descriptors: [`on_signal`], [`on_readable`].
 #![forbid(unsafe_code)]
 
 pub mod connection;
@@ -64,8 +64,8 @@ mod transport;
 pub mod worker;
 
 pub use connection::{
-    AnyConnection, AsyncTcpConnection, Client, Connection, Role, Server, Status, TcpConnection,
-    Token,
+    AnyConnection, AsyncTcpConnection, AsyncUdpConnection, Client, Connection, Role, Server,
+    Status, TcpConnection, Token, UdpConnection,
 };
 pub use data::{Data, Payload};
 pub use error::{Error, ErrorCode, Failure, FailureKind, Outcome, Phase, Result, Sent, Verdict};
@@ -74,19 +74,19 @@ pub use interval::Interval;
 pub use limits::Limits;
 pub use protocols::{
     Chunk, Context, Cookie, Dial, Farewell, Frame, Http, Input, Protocol, Reply, Request, Response,
-    SameSite, Serve, ServerSentEvent, Tcp, Text, UploadedFile, Violation, Websocket,
+    SameSite, Serve, ServerSentEvent, Tcp, Text, Udp, UploadedFile, Violation, Websocket,
     WebsocketSession, WebsocketType, Ws,
 };
 pub use timer::Timer;
 pub use transport::{Tls, Transport};
-pub use worker::{RunStatus, Running, Worker, WorkerRef, spawn};
+pub use worker::{Listen, RunStatus, Running, Worker, WorkerRef, spawn};
 
 /// What a program written in Workerman's style imports.
 pub mod prelude {
     pub use crate::{
-        AsyncTcpConnection, Data, ErrorCode, Failure, Frame, Http, Protocol, Request, Response,
-        Result, Sent, Status, Tcp, TcpConnection, Text, Timer, Tls, Transport, Websocket, Worker,
-        Ws,
+        AsyncTcpConnection, AsyncUdpConnection, Data, ErrorCode, Failure, Frame, Http, Protocol,
+        Request, Response, Result, Sent, Status, Tcp, TcpConnection, Text, Timer, Tls, Transport,
+        Udp, UdpConnection, Websocket, Worker, Ws,
     };
 }
 

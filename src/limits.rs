@@ -24,6 +24,7 @@ pub struct Limits {
     pub(crate) head_bytes: usize,
     pub(crate) headers: usize,
     pub(crate) send_buffer_bytes: usize,
+    pub(crate) datagram_bytes: usize,
     pub(crate) waiting_answers_bytes: usize,
     pub(crate) opening: Duration,
     pub(crate) closing: Duration,
@@ -68,6 +69,7 @@ impl Limits {
         head_bytes: 16 << 10,
         headers: 100,
         send_buffer_bytes: 1 << 20,
+        datagram_bytes: 65_507,
         waiting_answers_bytes: 64 << 10,
         opening: Duration::from_secs(10),
         closing: Duration::from_secs(5),
@@ -114,6 +116,9 @@ impl Limits {
         upload_memory_bytes
         /// Unsent bytes from which on `send` drops (1 MiB).
         send_buffer_bytes
+        /// One datagram, received or sent (65 507, the most that UDP carries over IPv4). A longer
+        /// one is dropped, never cut.
+        datagram_bytes
         /// Answers of the protocol itself that wait before reading stops (64 KiB).
         waiting_answers_bytes
         /// Connections of a worker in one process (off; accepting pauses at the descriptor limit

@@ -24,6 +24,7 @@ mod rare;
 mod sending;
 mod serve;
 mod slot;
+mod udp;
 mod upgrade;
 mod waiting;
 mod websocket;
@@ -35,6 +36,8 @@ pub(crate) use callbacks::{
     plain, replace, replace_flow, replace_websocket, request,
 };
 pub(crate) use slot::Slot;
+pub use udp::{AsyncUdpConnection, UdpConnection};
+pub(crate) use udp::{DatagramSide, datagram};
 pub use websocket::WebsocketSession;
 
 /// The role of a connection that a worker accepted.

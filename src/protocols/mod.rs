@@ -16,6 +16,7 @@ mod frame;
 mod http;
 mod tcp;
 mod text;
+mod udp;
 pub(crate) mod websocket;
 
 pub use frame::Frame;
@@ -24,6 +25,7 @@ pub use http::{
 };
 pub use tcp::Tcp;
 pub use text::Text;
+pub use udp::Udp;
 #[doc(hidden)]
 pub use websocket::Admission;
 pub use websocket::{Websocket, WebsocketSession, WebsocketType, Ws};

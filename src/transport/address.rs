@@ -5,6 +5,7 @@
 //! client   <name>://host[:port][/path]   wss:// (TLS)   tcp://   ssl://   host:port
 //!          unix://path   <name>+unix://path[:/uri]
 //! server   <name>://ip:port   tcp://ip:port   unix://path
+//! datagrams   udp://   <name>://
 //! ```
 use crate::Error;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -532,6 +533,8 @@ fn read_socket_file(path: &str) -> Result<PathBuf, String> {
         Err(e) => Err(format!("the path of the socket file cannot be used: {e}")),
     }
 }
+
+mod udp;
 
 #[cfg(test)]
 mod tests;

@@ -20,6 +20,7 @@ pub(crate) mod address;
 pub(crate) mod listener;
 pub(crate) mod tcp;
 pub(crate) mod tls;
+pub(crate) mod udp;
 pub(crate) mod unix;
 
 pub(crate) use address::{ClientAddress, ListenAddress, Place};

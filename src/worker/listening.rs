@@ -1,6 +1,6 @@
 //! Workers that listen.
 use super::listener::Listening;
-use super::registry::{self, Core};
+use super::registry::{self, Core, Listens};
 use super::{Worker, run};
 use crate::connection::{
     Callbacks, TcpConnection, control, error, farewell, message, plain, replace, replace_flow,
@@ -9,19 +9,50 @@ use crate::connection::{
 use crate::events::with_loop;
 use crate::transport::ListenAddress;
 use crate::{
-    Error, ErrorCode, Failure, Http, Limits, Outcome, Protocol, Request, Serve, Tls, Transport,
+    Error, ErrorCode, Failure, Http, Limits, Outcome, Request, Serve, Tls, Transport, Udp,
     Websocket,
 };
 use std::any::Any;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-// The bounds stand at the function: so a type that no worker listens with is told what to write.
-impl<P: Protocol> Worker<P> {
+/// What a [`Worker`] can listen with: every protocol that [`Serve`]s, and such a one within
+/// datagrams as [`Udp`].
+#[diagnostic::on_unimplemented(
+    message = "no worker can listen with `{Self}`",
+    note = "a protocol of your own needs `impl workerman::Serve`; within `Udp` stands such a one: \
+            `Udp`, `Udp<Text>`"
+)]
+pub trait Listen: sealed::Register {}
+impl<P: Serve> Listen for P {}
+impl<P: Serve> Listen for Udp<P> {}
+
+mod sealed {
+    use crate::{Error, Serve, Udp};
+
+    pub trait Register: Sized + 'static {
+        /// The number of a new worker.
+        fn register(address: &str, make: impl Fn() -> Self + 'static) -> Result<u32, Error>;
+    }
+    impl<P: Serve> Register for P {
+        fn register(address: &str, make: impl Fn() -> P + 'static) -> Result<u32, Error> {
+            super::register(address, make)
+        }
+    }
+    impl<P: Serve> Register for Udp<P> {
+        fn register(address: &str, make: impl Fn() -> Self + 'static) -> Result<u32, Error> {
+            super::super::udp::register(address, make)
+        }
+    }
+}
+
+// The bounds stand at the functions: so a type that no worker listens with is told what to write.
+impl<P: 'static> Worker<P> {
     /// A worker that listens on `scheme://address:port`, the scheme being `P`'s or `tcp`, or on
-    /// `unix://path`. It checks and registers the address; binding is `run_all`'s, or happens at
-    /// once where the loop runs already. Port 0 lets the system choose:
-    /// [`local_addr`](Self::local_addr) tells which. (Manual: Worker::__construct, Worker::listen.)
+    /// `unix://path`; one of datagrams ([`Udp`]) on `udp://address:port`. It checks and registers
+    /// the address; binding is `run_all`'s, or happens at once where the loop runs already. Port 0
+    /// lets the system choose: `local_addr` tells which. (Manual: Worker::__construct,
+    /// Worker::listen.)
     ///
     /// # Errors
     /// [`Error::Address`] names the part that is wrong; inside a running loop [`Error::Bind`].
@@ -34,44 +65,39 @@ impl<P: Protocol> Worker<P> {
     /// ```
     pub fn listen(address: &str) -> Result<Self, Error>
     where
-        P: Serve + Default,
+        P: Listen + Default,
     {
         Self::listen_with(address, P::default)
     }
-}
 
-impl<P: Serve> Worker<P> {
-    /// For protocols that need settings: `make` is called for each connection.
+    /// For protocols that need settings: `make` is called for each connection; for datagrams, where
+    /// it gives `Udp::new(protocol)`, for each one received and each one sent.
     ///
     /// # Errors
     /// As for [`listen`](Self::listen).
-    pub fn listen_with(address: &str, make: impl Fn() -> P + 'static) -> Result<Self, Error> {
-        let address = ListenAddress::parse(address, P::NAME)?;
-        let mut side: Option<Rc<Listening<P>>> = None;
-        let number = registry::add(|number| {
-            let listening = Listening::new(number, address, Box::new(make));
-            side = Some(listening.clone());
-            Rc::new(Core::<P>::new(number, Some(listening)))
-        });
-        let worker = Worker::of(number);
-        if let (true, Some(side)) = (run::is_on(), side) {
-            use super::registry::Listens;
-            let bound = with_loop(|lp| {
-                side.bind(lp)?;
-                side.accept(lp);
-                Ok(())
-            });
-            if let Some(Err(e)) = bound {
-                drop(registry::remove(number));
-                return Err(e);
-            }
-            if let Some(worker) = registry::find(number) {
-                run::tell_listening(&*worker);
-            }
-        }
-        Ok(worker)
+    pub fn listen_with(address: &str, make: impl Fn() -> P + 'static) -> Result<Self, Error>
+    where
+        P: Listen,
+    {
+        P::register(address, make).map(Worker::of)
     }
+}
 
+fn register<P: Serve>(address: &str, make: impl Fn() -> P + 'static) -> Result<u32, Error> {
+    let address = ListenAddress::parse(address, P::NAME)?;
+    let mut side: Option<Rc<Listening<P>>> = None;
+    let number = registry::add(|number| {
+        let listening = Listening::new(number, address, Box::new(make));
+        side = Some(listening.clone());
+        Rc::new(Core::<P>::new(number, Some(listening)))
+    });
+    if let Some(side) = side {
+        begin_now(number, &*side)?;
+    }
+    Ok(number)
+}
+
+impl<P: Serve> Worker<P> {
     fn with_side<T>(&self, f: impl FnOnce(&Listening<P>) -> T) -> Option<T> {
         let side: Rc<dyn Any> = registry::find(self.number)?.listens()?.clone();
         side.downcast::<Listening<P>>().ok().map(|side| f(&side))
@@ -198,6 +224,26 @@ impl<P: Serve> Worker<P> {
         let old = self.with_side(|side| replace_flow(&side.callbacks, |flow| &mut flow.drain, f));
         drop(old);
     }
+}
+
+/// A worker that is made while the loop runs has missed the start: it listens at once.
+pub(super) fn begin_now(number: u32, side: &dyn Listens) -> Result<(), Error> {
+    if !run::is_on() {
+        return Ok(());
+    }
+    let bound = with_loop(|lp| {
+        side.bind(lp)?;
+        side.accept(lp);
+        Ok(())
+    });
+    if let Some(Err(e)) = bound {
+        drop(registry::remove(number));
+        return Err(e);
+    }
+    if let Some(worker) = registry::find(number) {
+        run::tell_listening(&*worker);
+    }
+    Ok(())
 }
 
 impl Worker<Http> {

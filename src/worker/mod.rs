@@ -16,7 +16,9 @@ mod listening;
 mod registry;
 mod run;
 mod spawn;
+mod udp;
 
+pub use listening::Listen;
 pub use run::RunStatus;
 pub use spawn::{Running, spawn};
 

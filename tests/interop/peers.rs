@@ -175,7 +175,7 @@ pub(crate) enum Peer {
 }
 
 impl Peer {
-    fn run(self, program: &str, arguments: &[&str]) -> Process {
+    pub(crate) fn run(self, program: &str, arguments: &[&str]) -> Process {
         let (mut command, file, advice) = match self {
             Peer::Python => (python(), format!("{program}.py"), PYTHON_ADVICE),
             Peer::Node => (node(), format!("{program}.js"), NODE_ADVICE),

@@ -1,8 +1,9 @@
 //! The examples as programs: what they print, and how they end.
 use crate::peers::{Authority, Nginx, PATIENCE, Peer, PeerServer, Process, example, free_port};
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
+use workerman::prelude::*;
 
 const CLOSED: &str = "connection closed and try to reconnect";
 
@@ -170,4 +171,51 @@ fn a_server_ends_well_by_sigterm_in_the_middle_of_a_handshake() {
     let mut rest = Vec::new();
     let _ = stream.read_to_end(&mut rest);
     assert_eq!(rest, b"", "half a request has no answer");
+}
+
+fn udp_server() -> (Process, u16) {
+    let server = example("udp_server", &["0"]);
+    let line = server.line();
+    let port = line.strip_prefix("udp://0.0.0.0:").and_then(|port| port.parse().ok());
+    (server, port.unwrap_or_else(|| panic!("no address of a server: {line}")))
+}
+
+#[test]
+fn udp_server_prints_its_address_echoes_and_ends_well_by_sigterm() {
+    let (mut server, port) = udp_server();
+    let peer = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has a free port");
+    peer.set_read_timeout(Some(PATIENCE)).expect("a length that sockets take");
+    peer.connect((Ipv4Addr::LOCALHOST, port)).expect("an address of loopback");
+    let mut buffer = vec![0; 64 << 10];
+    for message in [&b"hello"[..], b"", &[7; 65_507]] {
+        peer.send(message).expect("the kernel takes it");
+        let length = peer.recv(&mut buffer).expect("an answer");
+        assert_eq!(&buffer[..length], message);
+    }
+    server.signal("-TERM");
+    assert_eq!(server.end(Duration::from_secs(3)).code(), Some(0));
+}
+
+#[test]
+fn udp_server_echoes_what_several_python_sockets_send() {
+    let (_server, port) = udp_server();
+    let mut driver = Peer::Python.run("datagrams", &["drive", &port.to_string()]);
+    assert_eq!(driver.next().as_deref(), Some("ok"), "{}", driver.errors());
+    assert_eq!(driver.end(PATIENCE).code(), Some(0));
+}
+
+#[test]
+fn a_udp_client_hears_a_python_server() {
+    let server = Peer::Python.run("datagrams", &["serve"]);
+    let con = AsyncUdpConnection::<Text>::new(&format!("text://localhost:{}", server.line()))
+        .expect("an address");
+    let heard = std::rc::Rc::new(std::cell::Cell::new(0));
+    let theirs = heard.clone();
+    con.on_message(move |_, line| {
+        assert_eq!(line, ["one", "two"][theirs.get()]);
+        theirs.set(theirs.get() + 1);
+    });
+    con.send("one");
+    con.send_raw(b"two\ntail");
+    crate::turn_until("both lines come back", || heard.get() == 2);
 }
