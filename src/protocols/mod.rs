@@ -12,12 +12,14 @@ use std::rc::Rc;
 use std::result::Result;
 use std::time::{Instant, SystemTime};
 
+mod check;
 mod frame;
 mod http;
 mod tcp;
 mod text;
 pub(crate) mod websocket;
 
+pub use check::{Check, Sample, Seen, Sending, Unsound, check};
 pub use frame::Frame;
 pub use http::{
     Chunk, Cookie, Http, Reply, Request, Response, SameSite, ServerSentEvent, UploadedFile,
