@@ -7,11 +7,9 @@
 //!
 //! `docs/protocols.md` explains both, line by line.
 use serde_json::{Value, json};
-use std::cell::{Cell, RefCell};
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 use std::time::Duration;
 use workerman::prelude::*;
 use workerman::{Context, Dial, Input, Serve, Violation};
@@ -130,6 +128,8 @@ enum Part<'a> {
 }
 
 const HEAD: usize = 5;
+/// So many unsent bytes are enough.
+const FULL: usize = 1 << 20;
 /// A file that has begun and then stops is given up.
 const STALL: Duration = Duration::from_secs(30);
 
@@ -175,13 +175,7 @@ impl Protocol for FileTransfer {
     ) -> Result<(), Violation> {
         match message {
             Part::Begin { name, length } if self.owed == 0 => {
-                let of_name = u8::try_from(name.len());
-                let of_name = of_name.map_err(|_| Violation::new("a name above 255 bytes"))?;
-                let total = u32::try_from(length.saturating_add((HEAD + name.len()) as u64));
-                let total = total.map_err(|_| Violation::new("a file above 4 GiB"))?;
-                out.extend_from_slice(&total.to_be_bytes());
-                out.push(of_name);
-                out.extend_from_slice(name.as_bytes());
+                out.extend_from_slice(&head(name, length)?);
                 self.owed = length;
                 Ok(())
             }
@@ -213,6 +207,13 @@ impl Protocol for FileTransfer {
 }
 impl Serve for FileTransfer {}
 impl Dial for FileTransfer {}
+
+fn head(name: &str, length: u64) -> Result<Vec<u8>, Violation> {
+    let of_name = u8::try_from(name.len()).map_err(|_| Violation::new("a name above 255 bytes"))?;
+    let total = u32::try_from(length.saturating_add((HEAD + name.len()) as u64));
+    let total = total.map_err(|_| Violation::new("a file above 4 GiB"))?;
+    Ok([&total.to_be_bytes()[..], &[of_name], name.as_bytes()].concat())
+}
 
 /// The peer chooses the name: only one that cannot lead out of the folder is used.
 fn harmless(name: &str) -> bool {
@@ -279,28 +280,44 @@ fn file_server(port: &str, folder: &Path) -> Result {
         }
         Ok(())
     });
-    worker.on_error(|con, _, failure| println!("{}: {failure}", con.remote_address()));
+    worker.on_error(|con, _, failure| {
+        println!("{}: {failure}", con.remote_address());
+        con.set(Incoming::default()); // What had come of a file goes.
+    });
     Worker::run_all()
 }
 
+/// The other end answers in lines, so this one speaks lines and sends the file as raw bytes.
 fn send(address: &str, path: &Path) -> Result {
-    let name = path.file_name().and_then(|name| name.to_str()).ok_or("a file's name")?.to_owned();
-    let file = File::open(path)?;
-    let length = file.metadata()?.len();
-    let con = AsyncTcpConnection::<FileTransfer>::new(&format!("file://{address}"))?;
-    let (file, left) = (Rc::new(RefCell::new(file)), Rc::new(Cell::new(length)));
-    // A piece, and the next one when it has left: a large file is never in memory.
-    let next = move |con: AsyncTcpConnection<FileTransfer>| -> Result {
-        let mut piece = vec![0; left.get().min(1 << 20) as usize];
-        file.borrow_mut().read_exact(&mut piece)?;
-        left.set(left.get() - piece.len() as u64);
-        con.send(Part::Piece { bytes: &piece, left: left.get() });
-        if left.get() == 0 {
-            con.shutdown_write();
+    let name = path.file_name().and_then(|name| name.to_str()).ok_or("a file's name")?;
+    let mut file = File::open(path)?;
+    let mut left = file.metadata()?.len();
+    let head = head(name, left).map_err(|e| e.to_string())?;
+    let con = AsyncTcpConnection::<Text>::new(&format!("text://{address}"))?;
+    con.send_raw(&head);
+    // A few pieces, and more when they have left: a large file is never in memory.
+    let mut next = Some(move |con: AsyncTcpConnection<Text>| -> Result {
+        while left > 0 && con.send_buffer_len() < FULL {
+            let mut piece = vec![0; left.min(64 << 10) as usize];
+            file.read_exact(&mut piece)?;
+            left -= piece.len() as u64;
+            con.send_raw(&piece);
         }
         Ok(())
-    };
-    con.set_half_open(true);
-    con.on_connect(move |con| con.send(Part::Begin { name: &name, length }));
-    Ok(drop((con, next)))
+    });
+    con.set_max_send_buffer_size(FULL);
+    con.on_connect(move |con| {
+        let Some(mut next) = next.take() else { return Ok(()) };
+        next(con)?;
+        con.on_buffer_drain(next);
+        Ok(())
+    });
+    con.on_message(|con, line| {
+        println!("{line}");
+        con.close();
+    });
+    con.on_error(|_, _, failure| println!("error: {failure}"));
+    con.on_close(|_| Worker::stop_all());
+    con.connect();
+    Worker::run_all()
 }
