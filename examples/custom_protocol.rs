@@ -280,10 +280,7 @@ fn file_server(port: &str, folder: &Path) -> Result {
         }
         Ok(())
     });
-    worker.on_error(|con, _, failure| {
-        println!("{}: {failure}", con.remote_address());
-        con.set(Incoming::default()); // What had come of a file goes.
-    });
+    worker.on_error(|con, _, failure| println!("{}: {failure}", con.remote_address()));
     Worker::run_all()
 }
 

@@ -9,6 +9,7 @@ import os
 import socket
 import struct
 import sys
+import time
 
 
 def connect(port):
@@ -107,6 +108,9 @@ def files(port, folder):
     sock.sendall(head(b"cut off", 1000) + b"only the beginning")
     sock.shutdown(socket.SHUT_WR)
     until_end(sock)
+    end = time.monotonic() + 20  # It goes with its connection, a moment after that has ended.
+    while "cut off" in os.listdir(folder) and time.monotonic() < end:
+        time.sleep(0.01)
     expect(sorted(os.listdir(folder)), ["empty", "large file.bin", "small"])
 
 
