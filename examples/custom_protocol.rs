@@ -138,10 +138,10 @@ impl Protocol for FileTransfer {
     type Incoming<'a> = Part<'a>;
     type Outgoing<'a> = Part<'a>;
 
-    fn input(&mut self, buffer: &mut [u8], _: &mut Context) -> Result<Input, Violation> {
+    fn input(&mut self, buffer: &mut [u8], cx: &mut Context) -> Result<Input, Violation> {
         if self.expected > 0 {
-            let piece = self.expected.min(buffer.len() as u64);
-            return Ok(Input::Package(piece as usize));
+            let most = buffer.len().min(cx.limits().max_package_size());
+            return Ok(Input::Package(self.expected.min(most as u64) as usize));
         }
         let Some(head) = buffer.first_chunk::<HEAD>() else { return Ok(Input::Partial) };
         Ok(Input::Package(HEAD + usize::from(head[4])))
