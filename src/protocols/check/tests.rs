@@ -342,3 +342,63 @@ fn the_protocols_of_this_crate_pass_their_own_check() -> Result<(), Unsound> {
         Sample::sent(sent).gives_piece("hello"),
     ])
 }
+
+/// Lines, or blanks of which nothing comes; broken in one way.
+#[derive(Default)]
+struct Lines<const FAULT: u8> {
+    searched: usize,
+}
+
+/// Where it stopped searching is not forgotten with the package.
+const REMEMBERS: u8 = 1;
+/// Blanks behind a line belong to it if they are there already.
+const GREEDY: u8 = 2;
+
+impl<const FAULT: u8> Protocol for Lines<FAULT> {
+    const NAME: &'static str = "lines";
+    type Incoming<'a> = &'a [u8];
+    type Outgoing<'a> = &'a [u8];
+
+    fn input(&mut self, buffer: &mut [u8], _: &mut Context) -> Result<Input, Violation> {
+        let from = self.searched.min(buffer.len());
+        let Some(at) = buffer[from..].iter().position(|byte| *byte == b'\n') else {
+            self.searched = buffer.len();
+            return Ok(Input::Partial);
+        };
+        let end = from + at + 1;
+        self.searched = if FAULT == REMEMBERS { end } else { 0 };
+        let more = match FAULT {
+            GREEDY => buffer[end..].iter().take_while(|byte| **byte == b'\n').count(),
+            _ => 0,
+        };
+        Ok(Input::Package(end + more))
+    }
+
+    fn decode<'a>(
+        &mut self,
+        package: &'a mut [u8],
+        _: &'a mut Vec<u8>,
+        _: &mut Context,
+    ) -> Result<Option<&'a [u8]>, Violation> {
+        Ok(Some(package.trim_ascii()).filter(|line| !line.is_empty()))
+    }
+
+    fn encode(&mut self, _: &[u8], _: &mut Vec<u8>, _: &mut Context) -> Result<(), Violation> {
+        Ok(())
+    }
+}
+
+#[test]
+fn what_one_package_leaves_behind_for_the_next_shows_where_samples_follow_one_another() {
+    let samples = [Sample::<Lines<REMEMBERS>>::bytes("long one\n").gives(b"long one")];
+    let fault = check(samples).expect_err("it remembers").to_string();
+    assert!(fault.starts_with("samples [1, 1] one behind the other, fed whole: mess"), "{fault}");
+    assert_eq!(check([Sample::<Lines<SOUND>>::bytes("long one\n").gives(b"long one")]), Ok(()));
+}
+
+#[test]
+fn a_package_that_ends_elsewhere_in_other_pieces_is_told() {
+    let fault = check([Sample::<Lines<GREEDY>>::bytes("a\n\n").gives(b"a")]);
+    let fault = fault.expect_err("it takes what is there").to_string();
+    assert!(fault.contains("ends at byte 3 where it is fed whole, here at byte 2"), "{fault}");
+}
