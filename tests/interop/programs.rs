@@ -232,9 +232,9 @@ fn pattern(seed: u32, length: usize) -> Vec<u8> {
         .collect()
 }
 
-/// The proxy in both of its ways, leading to this port.
-fn proxies(target: u16) -> [(Process, TcpStream); 2] {
-    ["pipe", "by-hand"].map(|way| {
+/// The proxy in both of its ways, leading to this port: the second when the first is done with.
+fn proxies(target: u16) -> impl Iterator<Item = (Process, TcpStream)> {
+    ["pipe", "by-hand"].into_iter().map(move |way| {
         let target = format!("127.0.0.1:{target}");
         let (process, port) = listening("mysql_proxy", &["127.0.0.1:0", &target, way]);
         (process, connected(&port))
