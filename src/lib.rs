@@ -94,4 +94,5 @@ pub mod prelude {
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 #[doc = include_str!("../docs/porting.md")]
+#[doc = include_str!("../docs/protocols.md")]
 mod pages {}

@@ -102,6 +102,16 @@ impl Limits {
         let _ = DEFAULT.try_with(|default| default.replace(Some(Rc::new(limits))));
     }
 
+    /// What [`message_bytes`](Limits::message_bytes) was set to, for a protocol of your own that
+    /// counts itself (PHP: `maxPackageSize`).
+    ///
+    /// ```
+    /// assert_eq!(workerman::Limits::new().message_bytes(1000).max_package_size(), 1000);
+    /// ```
+    pub fn max_package_size(&self) -> usize {
+        self.message_bytes
+    }
+
     counts! {
         /// One message, over all its fragments, after inflating (10 MiB). A package of another
         /// protocol is counted with its header.

@@ -12,6 +12,7 @@ use std::rc::Rc;
 use std::result::Result;
 use std::time::{Instant, SystemTime};
 
+mod check;
 mod frame;
 mod http;
 mod tcp;
@@ -19,6 +20,7 @@ mod text;
 mod udp;
 pub(crate) mod websocket;
 
+pub use check::{Check, Sample, Seen, Sending, Unsound, check};
 pub use frame::Frame;
 pub use http::{
     Chunk, Cookie, Http, Reply, Request, Response, SameSite, ServerSentEvent, UploadedFile,

@@ -1,5 +1,6 @@
 //! A scene for codec tests (a clock that stands still, randomness that can be foretold) and a tiny
 //! engine that calls a protocol as the real one does, writing down what it hears.
+pub(crate) use super::check::Dice;
 use super::{
     Context, Doors, Event, Farewell, Input, Notes, Pad, Protocol, Scene, Terms, Violation,
 };
@@ -338,30 +339,5 @@ pub(crate) fn talk<A: Flat, B: Flat>(a: &mut Line<A>, b: &mut Line<B>, cut: usiz
         for piece in std::mem::take(&mut b.out).chunks(cut) {
             a.feed(piece);
         }
-    }
-}
-
-/// A small generator for property tests: xorshift64*, the same numbers in each run.
-pub(crate) struct Dice(u64);
-
-impl Dice {
-    pub(crate) fn new(seed: u64) -> Self {
-        Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
-    }
-
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    /// 0 to `end - 1`.
-    pub(crate) fn below(&mut self, end: usize) -> usize {
-        (self.next() % end.max(1) as u64) as usize
-    }
-
-    pub(crate) fn bytes(&mut self, length: usize) -> Vec<u8> {
-        (0..length).map(|_| self.next() as u8).collect()
     }
 }

@@ -211,6 +211,29 @@ impl Peer {
     }
 }
 
+/// Python's raw sockets against one of the examples, to their end.
+#[track_caller]
+pub(crate) fn raw_sockets(arguments: &[&str]) {
+    let mut process = Peer::Python.run("sockets", arguments);
+    let (said, status) = (process.next(), process.end(PATIENCE));
+    let fine = status.success() && said.as_deref() == Some("ok");
+    assert!(fine, "sockets.py {arguments:?}: {status}, {said:?}, {}", process.errors());
+}
+
+/// Python's own HTTP server, handing out what lies in the folder.
+pub(crate) fn http_server(folder: &Folder) -> (Process, u16) {
+    let (mut command, port) = (python(), free_port());
+    command.args(["-m", "http.server", &port.to_string(), "--bind", "127.0.0.1", "--directory"]);
+    command.arg(folder.path(""));
+    let process = Process::start("http.server", command, "it is part of Python");
+    let begin = Instant::now();
+    while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        assert!(begin.elapsed() < PATIENCE, "it does not listen: {}", process.errors());
+        thread::sleep(Duration::from_millis(5));
+    }
+    (process, port)
+}
+
 /// What curl prints, and with `-v` its log.
 #[track_caller]
 pub(crate) fn curl(arguments: &[&str]) -> String {

@@ -1,7 +1,11 @@
 //! The examples as programs: what they print, and how they end.
-use crate::peers::{Authority, Nginx, PATIENCE, Peer, PeerServer, Process, example, free_port};
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
+use crate::peers::{
+    Authority, Folder, Nginx, PATIENCE, Peer, PeerServer, Process, curl, example, free_port,
+    http_server, raw_sockets,
+};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream, UdpSocket};
+use std::thread;
 use std::time::{Duration, Instant};
 use workerman::prelude::*;
 
@@ -112,10 +116,10 @@ fn wss_client_shows_its_own_certificate_where_nginx_wants_one() {
 }
 
 /// Takes one connection, reads what comes, and never answers.
-fn mute() -> (u16, std::thread::JoinHandle<Vec<u8>>) {
+fn mute() -> (u16, thread::JoinHandle<Vec<u8>>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
     let port = listener.local_addr().expect("a bound socket has an address").port();
-    let reader = std::thread::spawn(move || {
+    let reader = thread::spawn(move || {
         let (mut stream, _) = listener.accept().expect("the client comes");
         stream.set_read_timeout(Some(PATIENCE)).expect("a length that sockets take");
         let mut seen = Vec::new();
@@ -161,11 +165,11 @@ fn a_server_ends_well_by_sigterm_in_the_middle_of_a_handshake() {
             Ok(stream) => break stream,
             Err(e) => assert!(begin.elapsed() < PATIENCE, "it does not listen: {e}"),
         }
-        std::thread::sleep(Duration::from_millis(5));
+        thread::sleep(Duration::from_millis(5));
     };
     stream.set_read_timeout(Some(PATIENCE)).expect("a length that sockets take");
     stream.write_all(b"GET / HTTP/1.1\r\nUpgrade: webso").expect("it listens");
-    std::thread::sleep(Duration::from_millis(50)); // Half a request is no event to wait for.
+    thread::sleep(Duration::from_millis(50)); // Half a request is no event to wait for.
     server.signal("-TERM");
     assert_eq!(server.end(Duration::from_secs(4)).code(), Some(0));
     let mut rest = Vec::new();
@@ -218,4 +222,185 @@ fn a_udp_client_hears_a_python_server() {
     con.send("one");
     con.send_raw(b"two\ntail");
     crate::turn_until("both lines come back", || heard.get() == 2);
+}
+
+/// An example that listens on a port of the system's, and its port: its first line says it.
+#[track_caller]
+fn listening(name: &str, arguments: &[&str]) -> (Process, String) {
+    let process = example(name, arguments);
+    let line = process.line();
+    let address = line.split_whitespace().next().and_then(|url| url.rsplit(':').next());
+    let port = address.filter(|port| port.parse::<u16>().is_ok()).map(str::to_owned);
+    (process, port.unwrap_or_else(|| panic!("no address in {line:?}")))
+}
+
+#[test]
+fn text_server_speaks_with_telnet_and_nc() {
+    let (mut server, port) = listening("text_server", &["0"]);
+    raw_sockets(&["lines", &port]);
+    server.signal("-TERM");
+    assert_eq!(server.end(Duration::from_secs(4)).code(), Some(0));
+}
+
+#[test]
+fn custom_protocol_speaks_json_with_itself_and_with_pythons_json() {
+    let mut both = example("custom_protocol", &[]);
+    assert!(both.line().starts_with("JsonNL://127.0.0.1:"));
+    let answer = r#"recv: {"code":0,"got":{"content":"hello","type":"message"},"msg":"ok"}"#;
+    assert_eq!(both.line(), answer);
+    assert_eq!(both.end(Duration::from_secs(4)).code(), Some(0));
+    let (_server, port) = listening("custom_protocol", &["json", "0"]);
+    raw_sockets(&["json", &port]);
+}
+
+#[test]
+fn custom_protocol_keeps_files_and_only_in_its_folder() {
+    let (folder, source) = (Folder::new(), Folder::new());
+    let kept = folder.path("").to_string_lossy().trim_end_matches('/').to_owned();
+    let (server, port) = listening("custom_protocol", &["files", "0", &kept]);
+    raw_sockets(&["files", &port, &kept]);
+    assert_eq!(server.until(&format!("{kept}/small")).len(), 3);
+
+    let content = pattern(3, 8 << 20);
+    std::fs::write(source.path("sent.bin"), &content).expect("our own folder can be written");
+    let path = source.path("sent.bin").to_string_lossy().into_owned();
+    let mut sender = example("custom_protocol", &["send", &format!("127.0.0.1:{port}"), &path]);
+    assert_eq!(sender.line(), format!("kept {kept}/sent.bin"));
+    assert_eq!(sender.end(Duration::from_secs(4)).code(), Some(0));
+    let came = std::fs::read(folder.path("sent.bin")).expect("it was kept");
+    assert!(came == content, "{} bytes came", came.len());
+}
+
+// ----------------------------------------------------------------------------------- the proxy
+
+/// Bytes that tell where they belong.
+fn pattern(seed: u32, length: usize) -> Vec<u8> {
+    (0..length as u32)
+        .map(|n| (n.wrapping_add(seed).wrapping_mul(2_654_435_761) >> 13) as u8)
+        .collect()
+}
+
+/// The proxy in both of its ways, leading to this port: the second when the first is done with.
+fn proxies(target: u16) -> impl Iterator<Item = (Process, TcpStream)> {
+    ["pipe", "by-hand"].into_iter().map(move |way| {
+        let target = format!("127.0.0.1:{target}");
+        let (process, port) = listening("mysql_proxy", &["127.0.0.1:0", &target, way]);
+        (process, connected(&port))
+    })
+}
+
+fn connected(port: &str) -> TcpStream {
+    let stream = TcpStream::connect(format!("127.0.0.1:{port}")).expect("it listens");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a length that sockets take");
+    stream.set_write_timeout(Some(PATIENCE)).expect("a length that sockets take");
+    stream
+}
+
+/// Plays the database for each of the two ways, one after the other.
+fn database(mut play: impl FnMut(TcpStream) + Send + 'static) -> (u16, thread::JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+    let port = listener.local_addr().expect("a bound socket has an address").port();
+    let playing = thread::spawn(move || {
+        for _ in 0..2 {
+            let (stream, _) = listener.accept().expect("the proxy comes");
+            stream.set_read_timeout(Some(PATIENCE)).expect("a length that sockets take");
+            play(stream);
+        }
+    });
+    (port, playing)
+}
+
+fn to_end(stream: &mut TcpStream) -> Vec<u8> {
+    let mut came = Vec::new();
+    stream.read_to_end(&mut came).expect("an orderly end");
+    came
+}
+
+#[test]
+fn mysql_proxy_lets_curl_through_to_http_and_to_nginx_with_tls() {
+    let (folder, authority) = (Folder::new(), Authority::new());
+    std::fs::write(folder.path("large.bin"), pattern(1, 8 << 20)).expect("our own folder");
+    let (_server, http) = http_server(&folder);
+    let nginx = Nginx::start(&authority, http, false);
+    let (ca, out) = (authority.file("ca.pem"), folder.path("out").to_string_lossy().into_owned());
+    for (scheme, target) in [("http", http), ("https", nginx.port)] {
+        for way in ["pipe", "by-hand"] {
+            let target = format!("127.0.0.1:{target}");
+            let (_proxy, port) = listening("mysql_proxy", &["127.0.0.1:0", &target, way]);
+            let url = format!("{scheme}://localhost:{port}/large.bin");
+            curl(&["-f", "--cacert", &ca, "-o", &out, &url]);
+            let came = std::fs::read(&out).expect("curl wrote it");
+            assert!(came == pattern(1, 8 << 20), "{url}, {way}: {} bytes", came.len());
+            std::fs::remove_file(&out).expect("it is there");
+        }
+    }
+}
+
+#[test]
+fn mysql_proxy_carries_8_mib_both_ways_at_once_byte_by_byte_the_same() {
+    const LENGTH: usize = 8 << 20;
+    let both_ways = |mut stream: TcpStream, says: u32, hears: u32| {
+        let mut writing = stream.try_clone().expect("a second handle");
+        let writer = thread::spawn(move || {
+            writing.write_all(&pattern(says, LENGTH)).expect("it is read");
+            writing.shutdown(Shutdown::Write).expect("our end");
+        });
+        let came = to_end(&mut stream);
+        assert!(came == pattern(hears, LENGTH), "{} bytes came", came.len());
+        writer.join().expect("it has written all");
+    };
+    let (port, playing) = database(move |stream| both_ways(stream, 1, 2));
+    for (_proxy, stream) in proxies(port) {
+        both_ways(stream, 2, 1);
+    }
+    playing.join().expect("the database heard all");
+}
+
+#[test]
+fn mysql_proxy_passes_a_half_open_end_on_and_the_answer_still_comes() {
+    // `printf x | nc -N`: the client has said all, and the database answers only then.
+    let (port, playing) = database(|mut stream| {
+        let asked = to_end(&mut stream);
+        assert_eq!(asked, b"select 1");
+        stream.write_all(b"1 row").expect("the proxy reads");
+    });
+    for (_proxy, mut stream) in proxies(port) {
+        stream.write_all(b"select 1").expect("the proxy reads");
+        stream.shutdown(Shutdown::Write).expect("our end");
+        assert_eq!(to_end(&mut stream), b"1 row");
+    }
+    playing.join().expect("it was asked");
+}
+
+#[test]
+fn mysql_proxy_ends_the_client_when_the_target_has_closed_first() {
+    let (port, playing) = database(|mut stream| {
+        stream.write_all(b"too many connections").expect("the proxy reads");
+    });
+    for (_proxy, mut stream) in proxies(port) {
+        assert_eq!(to_end(&mut stream), b"too many connections");
+        stream.write_all(b"quit").expect("the proxy still reads");
+        drop(stream);
+    }
+    playing.join().expect("it answered");
+}
+
+#[test]
+fn mysql_proxy_closes_the_client_whose_target_refuses() {
+    // The port stays bound, so that nobody else listens there meanwhile.
+    let closed = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+    let closed = closed.expect("a socket");
+    let any: std::net::SocketAddr = "127.0.0.1:0".parse().expect("an address");
+    closed.bind(&any.into()).expect("a free port");
+    let port = closed.local_addr().expect("bound").as_socket().expect("an IP address").port();
+    for (proxy, mut stream) in proxies(port) {
+        let mut came = Vec::new();
+        match stream.read_to_end(&mut came) {
+            Ok(_) => {}
+            Err(e) => assert_eq!(e.kind(), ErrorKind::ConnectionReset),
+        }
+        assert_eq!(came, b"");
+        let line = proxy.line();
+        assert!(line.starts_with(&format!("127.0.0.1:{port}: ")), "{line}");
+    }
 }

@@ -34,6 +34,7 @@ mod tls_ends;
 #[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
 mod tls_openings;
 mod udp;
+mod transcripts;
 #[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
 mod verifier;
 mod violations;
