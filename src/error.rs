@@ -401,10 +401,11 @@ mod sealed {
             }
         )*};
     }
-    nothing!((), bool, crate::Timer, crate::Sent);
+    nothing!((), bool, usize, crate::Timer, crate::Sent);
 }
 impl Outcome for () {}
 impl Outcome for bool {}
+impl Outcome for usize {}
 impl Outcome for crate::Timer {}
 #[diagnostic::do_not_recommend]
 impl Outcome for sealed::Never {}

@@ -70,9 +70,9 @@ pub use events::{LoopHandle, Watch, on_readable, on_signal};
 pub use interval::Interval;
 pub use limits::Limits;
 pub use protocols::{
-    Chunk, Context, Cookie, Dial, Farewell, Frame, Http, Input, Protocol, Reply, Request, Response,
-    SameSite, Serve, ServerSentEvent, Tcp, Text, UploadedFile, Violation, Websocket,
-    WebsocketSession, WebsocketType, Ws,
+    Chunk, Context, Cookie, Dial, Farewell, Frame, Http, Input, Prepare, Prepared, Protocol, Reply,
+    Request, Response, SameSite, Serve, ServerSentEvent, Tcp, Text, UploadedFile, Violation,
+    Websocket, WebsocketSession, WebsocketType, Ws,
 };
 pub use timer::Timer;
 pub use transport::{Tls, Transport};
@@ -81,9 +81,9 @@ pub use worker::{RunStatus, Running, Worker, WorkerRef, spawn};
 /// What a program written in Workerman's style imports.
 pub mod prelude {
     pub use crate::{
-        AsyncTcpConnection, Data, ErrorCode, Failure, Frame, Http, Protocol, Request, Response,
-        Result, Sent, Status, Tcp, TcpConnection, Text, Timer, Tls, Transport, Websocket, Worker,
-        Ws,
+        AsyncTcpConnection, Data, ErrorCode, Failure, Frame, Http, Prepare, Protocol, Request,
+        Response, Result, Sent, Status, Tcp, TcpConnection, Text, Timer, Tls, Transport, Websocket,
+        Worker, Ws,
     };
 }
 

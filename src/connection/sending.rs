@@ -124,6 +124,12 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         }
     }
 
+    /// Sending goes another way than into the session that is on.
+    #[inline]
+    pub(super) fn is_elsewhere(&self) -> bool {
+        self.core.has(ELSEWHERE)
+    }
+
     /// The same for whatever appends bytes: `send_raw`, a ping, a plain message from elsewhere.
     pub(crate) fn send_by(
         self: &Rc<Self>,
@@ -178,7 +184,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
 
     /// Bytes stand behind the others: they leave with the turn, or at once if there are many.
     #[inline]
-    fn appended(self: &Rc<Self>, lp: &Rc<Loop>, unsent: usize, limit: usize) -> Sent {
+    pub(super) fn appended(self: &Rc<Self>, lp: &Rc<Loop>, unsent: usize, limit: usize) -> Sent {
         if unsent >= WRITE_AT_ONCE || unsent >= limit {
             return self.appended_much(lp, limit);
         }
@@ -198,7 +204,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
     }
 
     /// Whether a message may be taken. Judged after a write was tried.
-    fn make_room(self: &Rc<Self>, lp: &Rc<Loop>, limit: usize) -> bool {
+    pub(super) fn make_room(self: &Rc<Self>, lp: &Rc<Loop>, limit: usize) -> bool {
         if self.core.counted() < limit {
             return true;
         }
@@ -230,7 +236,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
     }
 
     /// Writing inside `send`: a dead peer is told later.
-    fn judge_write(self: &Rc<Self>, lp: &Rc<Loop>, written: Written) {
+    pub(super) fn judge_write(self: &Rc<Self>, lp: &Rc<Loop>, written: Written) {
         if let Written::Failed(e) = written {
             self.core.fail(lp, ErrorCode::SendFail, write_failed(e));
         }

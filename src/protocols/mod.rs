@@ -14,6 +14,7 @@ use std::time::{Instant, SystemTime};
 
 mod frame;
 mod http;
+mod prepared;
 mod tcp;
 mod text;
 pub(crate) mod websocket;
@@ -22,6 +23,8 @@ pub use frame::Frame;
 pub use http::{
     Chunk, Cookie, Http, Reply, Request, Response, SameSite, ServerSentEvent, UploadedFile,
 };
+pub use prepared::{Prepare, Prepared};
+pub(crate) use tcp::LENT_FROM;
 pub use tcp::Tcp;
 pub use text::Text;
 #[doc(hidden)]

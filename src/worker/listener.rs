@@ -1,5 +1,6 @@
 //! The listening socket of a worker, and the connections that came through it.
 use super::registry::{self, Listens};
+use super::topics::Table;
 use crate::connection::{Callbacks, Core, Owner, Settings, Shared, Slot, Stage, flag};
 use crate::error::CallbackError;
 use crate::events::wheel::TimerKey;
@@ -38,6 +39,7 @@ pub(crate) struct Listening<P: Serve> {
     crowded: Cell<bool>,
     bound: RefCell<Option<Rc<Bound<P>>>>,
     connections: RefCell<Connections>,
+    topics: Table,
     own: Weak<Listening<P>>,
 }
 
@@ -115,6 +117,7 @@ impl<P: Serve> Listening<P> {
                 crowded: Cell::new(false),
                 bound: RefCell::new(None),
                 connections: RefCell::default(),
+                topics: Table::default(),
                 own: own.clone(),
             }
         })
@@ -294,6 +297,10 @@ impl<P: Serve> Listens for Listening<P> {
     fn connection(&self, lp: &Loop, id: u64) -> Option<Key> {
         self.connections.borrow().get(lp, id)
     }
+
+    fn topics(&self) -> &Table {
+        &self.topics
+    }
 }
 
 impl<P: Serve> Owner for Listening<P> {
@@ -307,10 +314,13 @@ impl<P: Serve> Owner for Listening<P> {
 
     fn began(&self, lp: &Loop, id: u64, key: Key) {
         self.connections.borrow_mut().set(lp, id, key);
+        // One that goes on in another protocol subscribes anew.
+        self.topics.end(id);
     }
 
     fn ended(&self, lp: &Loop, id: u64) {
         self.connections.borrow_mut().end(lp, id);
+        self.topics.end(id);
         if self.crowded.get() && !self.is_full() {
             self.look_again(lp);
         }

@@ -2,7 +2,7 @@
 use crate::connection::{Connection, Server, properties};
 use crate::error::Settle;
 use crate::events::{Callback, Settled, with_loop};
-use crate::{AnyConnection, Error, Interval, Outcome, Result, Serve, Verdict};
+use crate::{AnyConnection, Error, Interval, Outcome, Protocol, Result, Verdict};
 use registry::{AnyWorker, Core};
 use std::any::Any;
 use std::cell::RefCell;
@@ -16,6 +16,7 @@ mod listening;
 mod registry;
 mod run;
 mod spawn;
+mod topics;
 
 pub use run::RunStatus;
 pub use spawn::{Running, spawn};
@@ -296,7 +297,7 @@ fn of_worker<P: 'static, O: Outcome>(
     Rc::new(RefCell::new(move |worker| Settle::settle(f(worker))))
 }
 
-impl<P: Serve> Connection<P, Server> {
+impl<P: Protocol> Connection<P, Server> {
     /// The worker that accepted it. Untyped, since an upgrade may have changed the protocol.
     /// (Manual: `$connection->worker`.)
     pub fn worker(&self) -> WorkerRef {

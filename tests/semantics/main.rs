@@ -33,6 +33,7 @@ mod stopping;
 mod tls_ends;
 #[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
 mod tls_openings;
+mod topics;
 #[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
 mod verifier;
 mod violations;
