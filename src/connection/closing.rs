@@ -116,6 +116,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         };
         let mut failure =
             Failure::new(kind, phase, violation.to_string()).with_response(notes.refusal);
+        failure.foreign = held && R::ACCEPTED && violation.close_code() == Some(403);
         failure.dropped = self.drop_ahead();
         self.enter_closing(lp, Stage::Flushing);
         core.queue_failure(lp, code, failure);

@@ -94,6 +94,18 @@ pub(crate) struct Settings {
     pub(crate) owner: Option<Weak<dyn Owner>>,
 }
 
+/// Strangers whom a worker turned away, and of whom whoever runs it may want to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Stranger {
+    /// A page of another host.
+    Page = 1,
+    /// TLS failed.
+    Tls = 2,
+    /// There is no certificate to show.
+    WithoutCertificate = 4,
+}
+
 /// A worker, as far as its connections know it.
 pub(crate) trait Owner: Any {
     fn number(&self) -> u32;
@@ -102,6 +114,8 @@ pub(crate) trait Owner: Any {
     fn began(&self, lp: &Loop, id: u64, key: Key);
     /// A connection's handle has ended.
     fn ended(&self, lp: &Loop, id: u64);
+    /// Whether it is the first stranger of this kind: that one is worth a warning.
+    fn is_first(&self, what: Stranger) -> bool;
     /// What becomes of the connection whose callback failed; `None`: nobody was asked.
     fn judge(&self, lp: &Rc<Loop>, con: AnyConnection, e: &CallbackError) -> Option<Verdict>;
 }

@@ -29,7 +29,7 @@ mod upgrade;
 mod waiting;
 mod websocket;
 
-pub(crate) use self::core::{Core, Owner, Settings, Stage};
+pub(crate) use self::core::{Core, Owner, Settings, Stage, Stranger};
 pub use any::{AnyConnection, Token};
 pub(crate) use callbacks::{
     Callbacks, FlowCallbacks, Plain, Shared, WebsocketCallbacks, control, error, farewell, message,

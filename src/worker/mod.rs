@@ -309,12 +309,13 @@ impl<P: Protocol> Connection<P, Server> {
     }
 }
 
-/// Nobody's business but the error's: it names the worker.
+/// Whoever called `run_all` gets the error and prints it: here it is said for those who look for
+/// the worker.
 pub(crate) fn start_failed(
     worker: &dyn AnyWorker,
     e: crate::error::CallbackError,
 ) -> crate::error::CallbackError {
-    log::error!("on_worker_start of {:?} failed: {e}", worker.name());
+    log::debug!("on_worker_start of {:?} failed: {e}", worker.name());
     e
 }
 

@@ -1,6 +1,7 @@
 //! Listening: what is bound, refused, paused and taken back; addresses; what a package's limit
 //! counts.
 use crate::support::log::{keep_log, logged_with};
+use crate::support::peers::read_to_end;
 use crate::support::{
     Transcript, accept_head, client_frame, nobody_listens, own_host, raw_connect, read_bytes,
     read_frame, read_head, turn_for, turn_until,
@@ -308,12 +309,102 @@ fn a_turn_accepts_no_more_than_its_budget_however_many_come() {
 }
 
 #[test]
-fn tls_settings_that_are_only_half_given_are_a_log_line_at_the_start() {
-    keep_log();
+fn tls_without_a_certificate_is_an_error_of_the_start() {
     let half = Worker::<Text>::listen("text://127.0.0.1:0").expect("an address");
     half.set_transport(Transport::Ssl);
+    let error = Worker::turn(0).expect_err("nobody could be served");
+    assert!(error.to_string().contains("call set_tls"), "{error}");
+    assert_eq!(half.local_addr(), None);
+}
+
+#[test]
+fn tls_without_a_certificate_in_a_running_loop_turns_newcomers_away_and_says_so_once() {
+    keep_log();
+    let (worker, addr) = listening::<Text>("text");
+    worker.set_transport(Transport::Ssl);
+    for _ in 0..2 {
+        let peer = std::thread::spawn(move || read_to_end(&mut raw_connect(addr)));
+        turn_until(|| peer.is_finished());
+        assert_eq!(peer.join().expect("the peer"), b"");
+    }
+    assert_eq!(logged_with("ERROR", "call set_tls"), 1);
+    assert_eq!(logged_with("DEBUG", "call set_tls"), 1);
+    assert!(worker.connections().is_empty());
+}
+
+#[test]
+fn workers_that_ask_for_it_share_a_port_and_others_are_told_the_remedy() {
+    let plain = raw_connect_to_two(false).expect_err("the port is taken");
+    assert!(plain.to_string().contains("127.0.0.1:"), "{plain}");
+    assert!(plain.to_string().contains("worker.set_reuse_port(true)"), "{plain}");
+    let (first, second) = raw_connect_to_two(true).expect("they share it");
+    assert!(first > 0 && second > 0, "{first} and {second}");
+    assert_eq!(first + second, 64);
+}
+
+/// How many of 64 connections each of two loops on one port gets; both ask to share it, or the
+/// first alone.
+fn raw_connect_to_two(shared: bool) -> Result<(usize, usize)> {
+    let serve = |port: u16, reuse: bool| {
+        workerman::spawn(move || {
+            let worker = Worker::<Text>::listen(&format!("text://127.0.0.1:{port}"))?;
+            worker.set_reuse_port(reuse);
+            worker.set_backlog(1000);
+            let name = if port == 0 { "first" } else { "second" };
+            worker.on_connect(move |con| con.send(name));
+            Ok(())
+        })
+    };
+    let first = serve(0, true)?;
+    let _second = serve(first.addr().port(), shared)?;
+    let mut counts = (0, 0);
+    for _ in 0..64 {
+        // What a hash of the peer's port decides, 64 ports do not all decide alike.
+        match &read_bytes(&mut raw_connect(first.addr()), 5)[..] {
+            b"first" => counts.0 += 1,
+            _ => counts.1 += 1,
+        }
+    }
+    Ok(counts)
+}
+
+#[test]
+fn reuse_port_and_backlog_are_set_before_it_listens() {
+    keep_log();
+    let (worker, _) = listening::<Text>("text");
+    worker.set_reuse_port(true);
+    worker.set_backlog(1);
+    assert_eq!(logged_with("ERROR", "set_reuse_port changes nothing: it listens already"), 1);
+    assert_eq!(logged_with("ERROR", "set_backlog changes nothing: it listens already"), 1);
+}
+
+#[test]
+fn a_backlog_of_one_is_a_short_queue() {
+    // Linux keeps one more than it is told.
+    let worker = Worker::<Text>::listen(&format!("text://{}:0", own_host())).expect("an address");
+    worker.set_backlog(1);
+    worker.pause_accept();
     turn();
-    assert_eq!(logged_with("ERROR", "turns everyone away: call set_tls"), 1);
+    let addr = worker.local_addr().expect("it listens");
+    let short = Duration::from_millis(200);
+    let waiting: Vec<_> =
+        (0..8).map_while(|_| std::net::TcpStream::connect_timeout(&addr, short).ok()).collect();
+    assert!((1..8).contains(&waiting.len()), "{} were let in", waiting.len());
+}
+
+#[test]
+fn ipv6_addresses_are_listened_on() {
+    let Ok(_) = TcpListener::bind("[::1]:0") else { return };
+    let worker = Worker::<Text>::listen("text://[::1]:0").expect("an address");
+    worker.on_message(|con, line| con.send(format!("{line} {}", con.remote_ip().is_some())));
+    turn();
+    let addr = worker.local_addr().expect("it listens");
+    assert!(addr.is_ipv6());
+    let mut peer = raw_connect(addr);
+    peer.write_all(b"hello\n").expect("the socket takes it");
+    turn_until(|| worker.connections().len() == 1);
+    turn();
+    assert_eq!(read_bytes(&mut peer, 11), b"hello true\n");
 }
 
 #[cfg(any(feature = "tls", feature = "tls-aws-lc"))]

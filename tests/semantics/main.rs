@@ -8,6 +8,8 @@ mod backpressure;
 mod bad_luck;
 mod callbacks;
 mod cancelling;
+#[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
+mod certificates;
 mod closing;
 mod ends;
 mod half_open;
