@@ -424,6 +424,10 @@ impl Core {
     /// An answer of the protocol's own, ahead of what the program sends next. It does not count
     /// against the limit.
     pub(crate) fn answer(&self, lp: &Loop, answer: &[u8], is_pong: bool) {
+        if self.has(flag::SHUT_DONE) {
+            // Our direction has ended: a pong or a close frame can go no more.
+            return;
+        }
         let limit = self.settings().limits().waiting_answers_bytes;
         if self.has(flag::BLOCKED) {
             self.set(flag::ANSWERS);

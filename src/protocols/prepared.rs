@@ -155,6 +155,7 @@ mod tests {
         };
         let mut out = Vec::new();
         with_context(&Limits::new(), |cx| P::default().encode_payload(payload, &mut out, cx))
+            .0
             .expect("it can be sent");
         out
     }

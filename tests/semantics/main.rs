@@ -14,6 +14,7 @@ mod closing;
 mod ends;
 mod half_open;
 mod handles;
+mod late;
 mod life;
 mod listening;
 mod liveness;
