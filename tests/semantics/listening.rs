@@ -188,6 +188,73 @@ fn unix_takes_relative_paths_and_every_stream_protocol_whatever_the_case_of_the_
 }
 
 #[test]
+fn http_listens_on_a_unix_socket_and_its_file_goes_with_the_run() {
+    let folder = Folder::new("http");
+    let path = folder.path("a.sock");
+    let worker = Worker::<Http>::listen(&format!("unix://{}", path.display())).expect("a path");
+    worker.on_message(|con, request| {
+        con.send(format!("{} {}", request.path(), con.remote_ip().is_none()))
+    });
+    turn();
+    let mut peer = UnixStream::connect(&path).expect("it listens");
+    peer.write_all(b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n").expect("the socket takes it");
+    turn_until(|| worker.connections().first().is_some_and(|con| con.bytes_written() > 0));
+    let mut answer = [0; 1000];
+    let n = peer.read(&mut answer).expect("an answer");
+    assert!(answer[..n].ends_with(b"\r\n\r\n/a true"), "{}", answer[..n].escape_ascii());
+    Worker::stop_all();
+    while Worker::turn(0.01).expect("a turn") {}
+    assert!(!path.exists());
+}
+
+#[test]
+fn limits_connections_leaves_newcomers_in_the_queue_until_one_goes() {
+    let (worker, addr) = listening::<Text>("text");
+    worker.set_limits(workerman::Limits::new().connections(2));
+    let mut peers: Vec<_> = (0..3).map(|_| raw_connect(addr)).collect();
+    turn_until(|| worker.connections().len() == 2);
+    turn_for(Duration::from_millis(30));
+    let ids =
+        |worker: Worker<Text>| worker.connections().iter().map(|con| con.id()).collect::<Vec<_>>();
+    let two = ids(worker);
+    assert_eq!(two.len(), 2);
+    drop(peers.remove(0));
+    turn_until(|| ids(worker).len() == 2 && ids(worker) != two);
+    let con = worker.connections()[0];
+    assert_eq!(worker.connection(con.id()), Some(con));
+    assert_eq!(worker.connection(two[0]), None);
+}
+
+#[test]
+fn a_websocket_request_of_another_version_is_told_which_one_is_spoken() {
+    for (request, status, more) in [
+        ("Sec-WebSocket-Version: 8\r\nUpgrade: websocket\r\n", "426", "Sec-WebSocket-Version: 13"),
+        (
+            "Sec-WebSocket-Version: 7, 8\r\nUpgrade: websocket\r\n",
+            "426",
+            "Sec-WebSocket-Version: 13",
+        ),
+        ("", "426", "WebSocket"),
+    ] {
+        let (worker, addr) = listening::<Websocket>("websocket");
+        let request = format!(
+            "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\n{request}\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        );
+        let peer = std::thread::spawn(move || {
+            let mut peer = raw_connect(addr);
+            peer.write_all(request.as_bytes()).expect("the socket takes it");
+            String::from_utf8_lossy(&read_to_end(&mut peer)).into_owned()
+        });
+        turn_until(|| peer.is_finished());
+        let answer = peer.join().expect("the peer");
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
+        assert!(answer.contains(more), "{answer}");
+        worker.unlisten();
+    }
+}
+
+#[test]
 fn a_scheme_is_compared_without_regard_to_case() {
     for scheme in ["TEXT", "Text", "tcp", "TCP"] {
         Worker::<Text>::listen(&format!("{scheme}://127.0.0.1:0")).expect(scheme);

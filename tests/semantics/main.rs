@@ -20,6 +20,7 @@ mod listening;
 mod liveness;
 mod order;
 mod origins;
+mod overriding;
 mod panics;
 mod pausing;
 mod peers;
