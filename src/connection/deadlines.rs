@@ -32,10 +32,11 @@ enum Due {
 }
 
 impl Due {
-    /// The peer is late, or silent: its bytes, or room for ours, may have come while our own loop was
-    /// busy, and are looked for first. (`Silence` has its own way, behind the next poll.)
+    /// The peer is late, or silent: its bytes may have come while our own loop was busy, and are
+    /// looked for first. (`Silence` has its own way, behind the next poll. A write that is tried
+    /// again proves nothing: TLS takes bytes that do not leave.)
     fn judges_the_peer(self) -> bool {
-        !matches!(self, Due::NextAddress | Due::Ping | Due::Silence)
+        !matches!(self, Due::NextAddress | Due::Stall | Due::Ping | Due::Silence)
     }
 }
 
@@ -204,16 +205,11 @@ impl<P: Protocol, R: Role> Slot<P, R> {
             }
             Stage::Securing => self.secure(lp),
             stage if stage.is_session() => {
-                if core.has(flag::BLOCKED) {
-                    self.flush(lp);
-                }
-                if core.stage().is_session() {
-                    let (read, moved) = (core.bytes_read.get(), core.rest_moved_at());
-                    self.serve(lp, false);
-                    if core.bytes_read.get() == read {
-                        // Looking alone is no sign of life.
-                        core.set_rest_moved_at(moved);
-                    }
+                let (read, moved) = (core.bytes_read.get(), core.rest_moved_at());
+                self.serve(lp, false);
+                if core.bytes_read.get() == read {
+                    // Looking alone is no sign of life.
+                    core.set_rest_moved_at(moved);
                 }
             }
             _ => {}

@@ -1,6 +1,6 @@
 //! What was encoded once is sent to this connection too.
 use super::slot::Slot;
-use super::{Connection, Role};
+use super::{Connection, Role, flag};
 use crate::events::Loop;
 use crate::protocols::{Context, LENT_FROM, Prepare, Prepared};
 use crate::{Sent, Violation};
@@ -17,6 +17,9 @@ impl<P: Prepare, R: Role> Connection<P, R> {
         self.with_slot(|lp, slot| slot.send_prepared(lp, message)).unwrap_or(Sent::Dropped)
     }
 }
+
+/// Shorter ones are copied: that costs less than to count who holds them.
+const SHARED_FROM: usize = 256;
 
 impl<P: Prepare, R: Role> Slot<P, R> {
     pub(crate) fn send_prepared(self: &Rc<Self>, lp: &Rc<Loop>, message: &Prepared<P>) -> Sent {
@@ -39,7 +42,14 @@ impl<P: Prepare, R: Role> Slot<P, R> {
             let state = &mut *self.core.state.borrow_mut();
             let out = state.out.get_or_insert_with(|| lp.pool.borrow_mut().take());
             let limit = state.settings.limits().send_buffer_bytes;
-            if out.unsent() < limit && bytes.len() < LENT_FROM {
+            if out.unsent() == 0 && bytes.len() >= SHARED_FROM && !self.core.has(flag::BLOCKED) {
+                // Alone in its turn, as news to many mostly are: it leaves from where it stands.
+                out.bytes.clear();
+                out.start = 0;
+                out.shared = Some(message.shared());
+                (bytes.len(), limit)
+            } else if out.unsent() < limit && bytes.len() < LENT_FROM {
+                out.own();
                 out.bytes.extend_from_slice(bytes);
                 (out.unsent(), limit)
             } else {

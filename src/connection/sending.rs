@@ -50,14 +50,14 @@ fn encode<'m, P: Protocol>(
     settings: &Settings,
 ) -> Encoded<'m, P> {
     let limit = settings.limits().send_buffer_bytes;
-    if out.unsent() >= limit {
+    if out.bytes.len() - out.start >= limit {
         return Encoded::NoRoom { message, limit };
     }
     let before = out.bytes.len();
     let mut pad = Pad::default();
     let mut cx = Context { pad: &mut pad, scene: settings.scene() };
     match protocol.encode_split(message, &mut out.bytes, &mut cx) {
-        Ok(None) => Encoded::Whole { unsent: out.unsent(), limit, pad },
+        Ok(None) => Encoded::Whole { unsent: out.bytes.len() - out.start, limit, pad },
         Ok(Some(lent)) => Encoded::Split { lent, limit, pad },
         Err(violation) => {
             out.bytes.truncate(before);
@@ -77,6 +77,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         let encoded = if P::RUNS_NO_PROGRAM_CODE {
             let state = &mut *self.core.state.borrow_mut();
             let out = state.out.get_or_insert_with(|| lp.pool.borrow_mut().take());
+            out.own();
             encode(protocol, message, out, &state.settings)
         } else {
             let (mut out, settings) = self.core.take_out_with_settings(lp);

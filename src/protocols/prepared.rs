@@ -83,6 +83,10 @@ impl<P: Prepare> Prepared<P> {
         &self.bytes
     }
 
+    pub(crate) fn shared(&self) -> Arc<[u8]> {
+        self.bytes.clone()
+    }
+
     /// The message again, for a session that sends it otherwise.
     pub(crate) fn payload(&self) -> Payload<'_> {
         let payload = &self.bytes[self.payload_from..];

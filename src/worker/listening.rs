@@ -27,8 +27,9 @@ impl<P: Protocol> Worker<P> {
     /// [`Error::Address`] names the part that is wrong; inside a running loop [`Error::Bind`].
     ///
     /// A unix socket's file is made with the rights that the process' umask leaves, and whoever may
-    /// write to it may connect: put it into a folder that only those may enter. A file that an ended
-    /// server left is replaced, one whose server lives is refused, and it goes with the listener.
+    /// write to it may connect: put it into a folder that only those may enter. A file that
+    /// an ended server left is replaced, one whose server lives is refused, and it goes with the
+    /// listener.
     ///
     /// A protocol that only clients speak does not compile:
     ///
@@ -157,8 +158,8 @@ impl<P: Serve> Worker<P> {
     }
 
     /// Several sockets may listen on this port: SO_REUSEPORT. The kernel deals newcomers out among
-    /// them by a hash of both addresses and ports; one that closes its socket resets those that wait
-    /// in its queue. All of them must ask for it, and belong to the same user. So two programs can
+    /// them by a hash of both addresses and ports; one that closes its socket resets those that
+    /// wait in its queue. All of them must ask for it, and belong to the same user. So two programs can
     /// share a port, or a new one take it over from the old; mind that a second program started by
     /// mistake is no longer refused, and gets its share of the connections.
     ///
@@ -169,8 +170,8 @@ impl<P: Serve> Worker<P> {
         self.before_it_listens("set_reuse_port", |side| side.reuse_port.set(on));
     }
 
-    /// How many connections the kernel may keep that nobody has accepted yet (102 400); Linux clamps
-    /// it to `net.core.somaxconn`, 4 096 by default. Before it listens, as
+    /// How many connections the kernel may keep that nobody has accepted yet (102 400); Linux
+    /// clamps it to `net.core.somaxconn`, 4 096 by default. Before it listens, as
     /// [`set_reuse_port`](Self::set_reuse_port). (Manual: the context option `socket.backlog`.)
     pub fn set_backlog(&self, connections: u32) {
         let most = i32::try_from(connections).unwrap_or(i32::MAX);

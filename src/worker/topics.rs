@@ -149,9 +149,11 @@ fn publish(side: &dyn Listens, name: &str, message: Payload<'_>, but: u64) -> us
 }
 
 impl WorkerRef {
-    /// Sends a message to all connections of this worker that have subscribed to the topic, upgraded
-    /// ones too, each in its own protocol and in the order of their ids; it is encoded once for each
-    /// protocol. Answers for how many it was queued: those that did not drop it.
+    /// Sends a message to all connections of this worker that have subscribed to the topic,
+    /// upgraded ones too, each in its own protocol and in the order of their ids; it is encoded
+    /// once for each protocol. Answers for how many it was queued: those that did not drop it.
+    ///
+    /// A WebSocket gets it uncompressed, and in the kind that `set_websocket_type` asks for.
     ///
     /// A topic is a name within one worker of one process; it exists while somebody subscribes.
     ///
@@ -223,8 +225,8 @@ impl<P: Protocol> Connection<P, Server> {
         worker.listens().map(|side| f(&**side))
     }
 
-    /// Sends a message to all that have subscribed to the topic in this connection's worker, but not
-    /// to this connection. See [`WorkerRef::publish`].
+    /// Sends a message to all that have subscribed to the topic in this connection's worker, but
+    /// not to this connection. See [`WorkerRef::publish`].
     pub fn publish<'m>(&self, topic: &str, message: impl Into<Payload<'m>>) -> usize {
         let (own, message) = (self.id(), message.into());
         self.with_side(|side| publish(side, topic, message, own)).unwrap_or(0)
