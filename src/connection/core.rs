@@ -414,8 +414,8 @@ impl Core {
         written
     }
 
-    /// A message that others are sent too leaves from where it stands; what the socket does not take
-    /// becomes this connection's own.
+    /// A message that others are sent too leaves from where it stands; what the socket does not
+    /// take becomes this connection's own.
     fn write_shared(&self, stream: &mut Stream, out: &mut Buffer) -> Written {
         let Some(shared) = out.shared.take() else { return Written::All };
         let (taken, written) = match stream.write(&shared) {

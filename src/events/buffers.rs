@@ -48,7 +48,6 @@ impl Buffer {
     fn reset(&mut self) {
         self.bytes.clear();
         self.start = 0;
-        self.shared = None;
     }
 }
 
@@ -82,7 +81,8 @@ impl Pool {
     /// Gives it back. What comes out is freed by the caller.
     #[inline]
     pub(crate) fn put(&mut self, mut buffer: Box<Buffer>) {
-        if self.kept.len() < Self::KEPT && buffer.bytes.capacity() <= Self::KEPT_BYTES {
+        let reusable = buffer.bytes.capacity() <= Self::KEPT_BYTES && buffer.shared.is_none();
+        if self.kept.len() < Self::KEPT && reusable {
             buffer.reset();
             self.kept.push(buffer);
         }

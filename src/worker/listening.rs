@@ -159,9 +159,9 @@ impl<P: Serve> Worker<P> {
 
     /// Several sockets may listen on this port: SO_REUSEPORT. The kernel deals newcomers out among
     /// them by a hash of both addresses and ports; one that closes its socket resets those that
-    /// wait in its queue. All of them must ask for it, and belong to the same user. So two programs can
-    /// share a port, or a new one take it over from the old; mind that a second program started by
-    /// mistake is no longer refused, and gets its share of the connections.
+    /// wait in its queue. All of them must ask for it, and belong to the same user. So two programs
+    /// can share a port, or a new one take it over from the old; mind that a second program started
+    /// by mistake is no longer refused, and gets its share of the connections.
     ///
     /// Before it listens: `listen` inside a running loop has bound already, and then this is an
     /// error line of the log that changes nothing. Unix sockets have no such thing. (Manual:
