@@ -83,7 +83,8 @@ impl fmt::Display for Error {
             Error::Bind { address, source } if source.kind() == io::ErrorKind::AddrInUse => write!(
                 f,
                 "cannot listen on {address}: {source}; another program listens there: \
-                 stop it, or choose another port (0 lets the system choose)"
+                 stop it, choose another port (0 lets the system choose), or share this one: \
+                 worker.set_reuse_port(true), in both programs"
             ),
             Error::Bind { address, source } => write!(f, "cannot listen on {address}: {source}"),
             Error::Header { name, reason } => write!(f, "header {name:?}: {reason}"),
@@ -141,6 +142,8 @@ pub struct Failure {
     pub(crate) dropped: u64,
     pub(crate) io: Option<io::Error>,
     pub(crate) response: Option<Box<Response>>,
+    /// A page of another host was refused: whoever serves it wants to know, once.
+    pub(crate) foreign: bool,
 }
 
 impl Failure {
@@ -154,6 +157,7 @@ impl Failure {
             dropped: 0,
             io: None,
             response: None,
+            foreign: false,
         }
     }
 
@@ -401,10 +405,11 @@ mod sealed {
             }
         )*};
     }
-    nothing!((), bool, crate::Timer, crate::Sent);
+    nothing!((), bool, usize, crate::Timer, crate::Sent);
 }
 impl Outcome for () {}
 impl Outcome for bool {}
+impl Outcome for usize {}
 impl Outcome for crate::Timer {}
 #[diagnostic::do_not_recommend]
 impl Outcome for sealed::Never {}

@@ -73,9 +73,9 @@ pub use events::{LoopHandle, Watch, on_readable, on_signal};
 pub use interval::Interval;
 pub use limits::Limits;
 pub use protocols::{
-    Chunk, Context, Cookie, Dial, Farewell, Frame, Http, Input, Protocol, Reply, Request, Response,
-    SameSite, Serve, ServerSentEvent, Tcp, Text, Udp, UploadedFile, Violation, Websocket,
-    WebsocketSession, WebsocketType, Ws,
+    Chunk, Context, Cookie, Dial, Farewell, Frame, Http, Input, Prepare, Prepared, Protocol, Reply,
+    Request, Response, SameSite, Serve, ServerSentEvent, Tcp, Text, Udp, UploadedFile, Violation,
+    Websocket, WebsocketSession, WebsocketType, Ws,
 };
 pub use timer::Timer;
 pub use transport::{Tls, Transport};
@@ -84,9 +84,9 @@ pub use worker::{Listen, RunStatus, Running, Worker, WorkerRef, spawn};
 /// What a program written in Workerman's style imports.
 pub mod prelude {
     pub use crate::{
-        AsyncTcpConnection, AsyncUdpConnection, Data, ErrorCode, Failure, Frame, Http, Protocol,
-        Request, Response, Result, Sent, Status, Tcp, TcpConnection, Text, Timer, Tls, Transport,
-        Udp, UdpConnection, Websocket, Worker, Ws,
+        AsyncTcpConnection, AsyncUdpConnection, Data, ErrorCode, Failure, Frame, Http, Prepare,
+        Protocol, Request, Response, Result, Sent, Status, Tcp, TcpConnection, Text, Timer, Tls,
+        Transport, Udp, UdpConnection, Websocket, Worker, Ws,
     };
 }
 

@@ -32,6 +32,8 @@ pub struct Limits {
     pub(crate) idle: Duration,
     pub(crate) partial_package: Duration,
     pub(crate) connections: usize,
+    pub(crate) subscriptions: usize,
+    pub(crate) topic_bytes: usize,
     pub(crate) http_idle: Duration,
     pub(crate) body_idle: Duration,
     pub(crate) upload_memory_bytes: usize,
@@ -77,6 +79,8 @@ impl Limits {
         idle: Duration::MAX,
         partial_package: Duration::from_secs(30),
         connections: usize::MAX,
+        subscriptions: 1024,
+        topic_bytes: 256,
         http_idle: Duration::from_secs(75),
         body_idle: Duration::from_secs(30),
         upload_memory_bytes: 256 << 10,
@@ -134,6 +138,10 @@ impl Limits {
         /// Connections of a worker in one process (off; accepting pauses at the descriptor limit
         /// anyway).
         connections
+        /// Topics that one connection may subscribe to (1 024).
+        subscriptions
+        /// The name of a topic (256 bytes).
+        topic_bytes
     }
 
     lengths! {

@@ -35,10 +35,12 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         let asked = self.ask(farewell, |protocol, cx| protocol.on_closing(&mut last, cx));
         let (waits, mut pad) = asked.unwrap_or_default();
         self.apply_quietly(lp, &pad.take());
-        if !last.is_empty() {
+        // Half-open, and our direction has ended: no farewell can be said or waited for.
+        let mute = core.has(flag::SHUT_DONE);
+        if !last.is_empty() && !mute {
             core.with_out(lp, |out| out.bytes.append(&mut last));
         }
-        self.enter_closing(lp, if waits { Stage::Farewell } else { Stage::Flushing });
+        self.enter_closing(lp, if waits && !mute { Stage::Farewell } else { Stage::Flushing });
     }
 
     /// What is queued leaves, then the socket ends: no farewell of the protocol's.
@@ -103,7 +105,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         if let Some(((), mut pad)) = asked {
             self.apply_quietly(lp, &pad.take());
         }
-        if !last.is_empty() {
+        if !last.is_empty() && !core.has(flag::SHUT_DONE) {
             core.with_out(lp, |out| out.bytes.append(&mut last));
         }
         let (kind, phase) = match held {
@@ -116,6 +118,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         };
         let mut failure =
             Failure::new(kind, phase, violation.to_string()).with_response(notes.refusal);
+        failure.foreign = held && R::ACCEPTED && violation.close_code() == Some(403);
         failure.dropped = self.drop_ahead();
         self.enter_closing(lp, Stage::Flushing);
         core.queue_failure(lp, code, failure);

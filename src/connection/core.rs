@@ -94,6 +94,18 @@ pub(crate) struct Settings {
     pub(crate) owner: Option<Weak<dyn Owner>>,
 }
 
+/// Strangers whom a worker turned away, and of whom whoever runs it may want to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Stranger {
+    /// A page of another host.
+    Page = 1,
+    /// TLS failed.
+    Tls = 2,
+    /// There is no certificate to show.
+    WithoutCertificate = 4,
+}
+
 /// A worker, as far as its connections know it.
 pub(crate) trait Owner: Any {
     fn number(&self) -> u32;
@@ -102,6 +114,8 @@ pub(crate) trait Owner: Any {
     fn began(&self, lp: &Loop, id: u64, key: Key);
     /// A connection's handle has ended.
     fn ended(&self, lp: &Loop, id: u64);
+    /// Whether it is the first stranger of this kind: that one is worth a warning.
+    fn is_first(&self, what: Stranger) -> bool;
     /// What becomes of the connection whose callback failed; `None`: nobody was asked.
     fn judge(&self, lp: &Rc<Loop>, con: AnyConnection, e: &CallbackError) -> Option<Verdict>;
 }
@@ -330,11 +344,12 @@ impl Core {
         if let (Some(stream), Some(out)) = (&mut now.stream, &mut now.out)
             && !stream.is_tls()
             && !self.has(flag::BLOCKED)
+            && out.shared.is_none()
             && let Ok(n) = stream.write(&out.bytes[out.start..])
         {
             out.start += n;
             self.bytes_written.set(self.bytes_written.get() + n as u64);
-            if out.unsent() == 0 {
+            if out.start == out.bytes.len() {
                 let out = now.out.take();
                 drop(state);
                 if let Some(out) = out {
@@ -366,8 +381,8 @@ impl Core {
                 return Written::All;
             }
         };
-        let mut written = Written::All;
-        while out.unsent() > 0 {
+        let mut written = self.write_shared(&mut stream, &mut out);
+        while out.unsent() > 0 && matches!(written, Written::All) {
             match stream.write(&out.bytes[out.start..]) {
                 Ok(0) => {
                     written = Written::Failed(io::ErrorKind::WriteZero.into());
@@ -396,6 +411,21 @@ impl Core {
         }
         self.put_stream(stream);
         self.after_write(lp, out, &written);
+        written
+    }
+
+    /// A message that others are sent too leaves from where it stands; what the socket does not
+    /// take becomes this connection's own.
+    fn write_shared(&self, stream: &mut Stream, out: &mut Buffer) -> Written {
+        let Some(shared) = out.shared.take() else { return Written::All };
+        let (taken, written) = match stream.write(&shared) {
+            Ok(n) => (n, Written::All),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => (0, Written::All),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => (0, Written::Blocked),
+            Err(e) => (0, Written::Failed(e)),
+        };
+        self.bytes_written.set(self.bytes_written.get() + taken as u64);
+        out.bytes.extend_from_slice(&shared[taken..]);
         written
     }
 
@@ -465,7 +495,9 @@ impl Core {
             let mut state = self.state.borrow_mut();
             (state.out.take(), state.settings.clone())
         };
-        (out.unwrap_or_else(|| lp.pool.borrow_mut().take()), settings)
+        let mut out = out.unwrap_or_else(|| lp.pool.borrow_mut().take());
+        out.own();
+        (out, settings)
     }
 
     /// Puts the out-buffer back, unless the session has ended meanwhile: nothing queued for one
@@ -482,7 +514,9 @@ impl Core {
     #[inline]
     pub(crate) fn take_out(&self, lp: &Loop) -> Box<Buffer> {
         let out = self.state.borrow_mut().out.take();
-        out.unwrap_or_else(|| lp.pool.borrow_mut().take())
+        let mut out = out.unwrap_or_else(|| lp.pool.borrow_mut().take());
+        out.own();
+        out
     }
 
     /// Appends to what is queued.

@@ -31,6 +31,15 @@ enum Due {
     Linger,
 }
 
+impl Due {
+    /// The peer is late, or silent: its bytes may have come while our own loop was busy, and are
+    /// looked for first. (`Silence` has its own way, behind the next poll. A write that is tried
+    /// again proves nothing: TLS takes bytes that do not leave.)
+    fn judges_the_peer(self) -> bool {
+        !matches!(self, Due::NextAddress | Due::Stall | Due::Ping | Due::Silence)
+    }
+}
+
 impl Core {
     /// Sets the alarm to the earliest deadline.
     pub(crate) fn rearm(&self, lp: &Loop) {
@@ -135,6 +144,17 @@ impl Core {
         }
     }
 
+    /// When the package that has begun last grew.
+    fn rest_moved_at(&self) -> Option<u64> {
+        self.state.borrow().rest.as_ref().map(|rest| rest.moved_at)
+    }
+
+    fn set_rest_moved_at(&self, at: Option<u64>) {
+        if let (Some(at), Some(rest)) = (at, &mut self.state.borrow_mut().rest) {
+            rest.moved_at = at;
+        }
+    }
+
     /// When this opening began: the dial, or the accepted socket.
     fn opening_began(&self, lp: &Loop) -> Instant {
         let started =
@@ -157,16 +177,43 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         }
         // Each kind at most once: what is due again was due in the past, and is found at the next
         // alarm.
-        for _ in 0..4 {
+        let mut looked = false;
+        for _ in 0..5 {
             let Some((at, due)) = core.earliest(lp) else { break };
             if at > lp.now() {
                 break;
             }
-            self.meet(lp, due);
+            if due.judges_the_peer() && !looked {
+                looked = true;
+                self.look_first(lp);
+            } else {
+                self.meet(lp, due);
+            }
             lp.after_callback();
         }
         self.end_of_part(lp);
         core.rearm(lp);
+    }
+
+    /// Our own delay kills nobody: what has come by now is dealt with before anyone is judged.
+    fn look_first(self: &Rc<Self>, lp: &Rc<Loop>) {
+        let core = &self.core;
+        match core.stage() {
+            Stage::Connecting => {
+                let step = core.dial_ready(lp);
+                self.step(lp, step);
+            }
+            Stage::Securing => self.secure(lp),
+            stage if stage.is_session() => {
+                let (read, moved) = (core.bytes_read.get(), core.rest_moved_at());
+                self.serve(lp, false);
+                if core.bytes_read.get() == read {
+                    // Looking alone is no sign of life.
+                    core.set_rest_moved_at(moved);
+                }
+            }
+            _ => {}
+        }
     }
 
     fn meet(self: &Rc<Self>, lp: &Rc<Loop>, due: Due) {
@@ -253,6 +300,11 @@ impl<P: Protocol, R: Role> Slot<P, R> {
     fn beat(self: &Rc<Self>, lp: &Rc<Loop>) {
         let core = &self.core;
         let every = core.dialer().map_or(Duration::ZERO, |dialer| dialer.pace.every());
+        if core.has(flag::SHUT_DONE) {
+            // Our direction has ended: there is nothing to ask with.
+            core.with_heartbeat(|beat| beat.next_at = None);
+            return;
+        }
         let mut ping = Vec::new();
         let asked = self.ask(Farewell::Asked, |protocol, cx| protocol.heartbeat(&mut ping, cx));
         if !matches!(asked, Some((true, _))) {

@@ -19,6 +19,7 @@ mod dial;
 mod failure;
 pub(crate) mod flag;
 mod heartbeat;
+mod prepared;
 pub(crate) mod properties;
 mod rare;
 mod sending;
@@ -29,7 +30,7 @@ mod upgrade;
 mod waiting;
 mod websocket;
 
-pub(crate) use self::core::{Core, Owner, Settings, Stage};
+pub(crate) use self::core::{Core, Owner, Settings, Stage, Stranger};
 pub use any::{AnyConnection, Token};
 pub(crate) use callbacks::{
     Callbacks, FlowCallbacks, Plain, Shared, WebsocketCallbacks, control, error, farewell, message,

@@ -50,14 +50,14 @@ fn encode<'m, P: Protocol>(
     settings: &Settings,
 ) -> Encoded<'m, P> {
     let limit = settings.limits().send_buffer_bytes;
-    if out.unsent() >= limit {
+    if out.bytes.len() - out.start >= limit {
         return Encoded::NoRoom { message, limit };
     }
     let before = out.bytes.len();
     let mut pad = Pad::default();
     let mut cx = Context { pad: &mut pad, scene: settings.scene() };
     match protocol.encode_split(message, &mut out.bytes, &mut cx) {
-        Ok(None) => Encoded::Whole { unsent: out.unsent(), limit, pad },
+        Ok(None) => Encoded::Whole { unsent: out.bytes.len() - out.start, limit, pad },
         Ok(Some(lent)) => Encoded::Split { lent, limit, pad },
         Err(violation) => {
             out.bytes.truncate(before);
@@ -77,6 +77,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         let encoded = if P::RUNS_NO_PROGRAM_CODE {
             let state = &mut *self.core.state.borrow_mut();
             let out = state.out.get_or_insert_with(|| lp.pool.borrow_mut().take());
+            out.own();
             encode(protocol, message, out, &state.settings)
         } else {
             let (mut out, settings) = self.core.take_out_with_settings(lp);
@@ -122,6 +123,12 @@ impl<P: Protocol, R: Role> Slot<P, R> {
             }
             Encoded::Wrong(violation) => self.unencodable(lp, violation),
         }
+    }
+
+    /// Sending goes another way than into the session that is on.
+    #[inline]
+    pub(super) fn is_elsewhere(&self) -> bool {
+        self.core.has(ELSEWHERE)
     }
 
     /// The same for whatever appends bytes: `send_raw`, a ping, a plain message from elsewhere.
@@ -178,7 +185,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
 
     /// Bytes stand behind the others: they leave with the turn, or at once if there are many.
     #[inline]
-    fn appended(self: &Rc<Self>, lp: &Rc<Loop>, unsent: usize, limit: usize) -> Sent {
+    pub(super) fn appended(self: &Rc<Self>, lp: &Rc<Loop>, unsent: usize, limit: usize) -> Sent {
         if unsent >= WRITE_AT_ONCE || unsent >= limit {
             return self.appended_much(lp, limit);
         }
@@ -198,7 +205,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
     }
 
     /// Whether a message may be taken. Judged after a write was tried.
-    fn make_room(self: &Rc<Self>, lp: &Rc<Loop>, limit: usize) -> bool {
+    pub(super) fn make_room(self: &Rc<Self>, lp: &Rc<Loop>, limit: usize) -> bool {
         if self.core.counted() < limit {
             return true;
         }
@@ -230,7 +237,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
     }
 
     /// Writing inside `send`: a dead peer is told later.
-    fn judge_write(self: &Rc<Self>, lp: &Rc<Loop>, written: Written) {
+    pub(super) fn judge_write(self: &Rc<Self>, lp: &Rc<Loop>, written: Written) {
         if let Written::Failed(e) = written {
             self.core.fail(lp, ErrorCode::SendFail, write_failed(e));
         }
@@ -418,6 +425,10 @@ impl Core {
     /// An answer of the protocol's own, ahead of what the program sends next. It does not count
     /// against the limit.
     pub(crate) fn answer(&self, lp: &Loop, answer: &[u8], is_pong: bool) {
+        if self.has(flag::SHUT_DONE) {
+            // Our direction has ended: a pong or a close frame can go no more.
+            return;
+        }
         let limit = self.settings().limits().waiting_answers_bytes;
         if self.has(flag::BLOCKED) {
             self.set(flag::ANSWERS);

@@ -1,7 +1,7 @@
 //! A connection in its place on the loop: the protocol, the callbacks, and what happens between
 //! them.
 use super::callbacks::{Callbacks, Shared};
-use super::core::{Core, Stage};
+use super::core::{Core, Stage, Stranger};
 use super::dial::Step;
 use super::flag;
 use super::{Connection, Role};
@@ -22,6 +22,9 @@ use std::rc::Rc;
 /// What makes an event one of the rare ones: then it is not only bytes of an open session. `EOF`:
 /// a reset behind it; `SHUT`: the farewell of TLS has met a full socket.
 const UNUSUAL: u32 = flag::NOT_OPEN | flag::LISTED | flag::BLOCKED | flag::EOF | flag::SHUT;
+
+/// Strangers must not fill logs, and the first of them may be a mistake of one's own.
+const FIRST: &str = " (the first of this worker; further ones are debug lines)";
 
 pub(crate) struct Slot<P: Protocol, R: Role> {
     pub(crate) core: Core,
@@ -225,9 +228,16 @@ impl<P: Protocol, R: Role> Slot<P, R> {
                 let settled = lp.call(|| (f.borrow_mut())(con, code, failure));
                 self.settle(lp, settled);
             }
+            None if failure.foreign && self.is_first(Stranger::Page) => {
+                log::warn!("{:?}: {failure}{FIRST}", self.handle());
+            }
             None if R::ACCEPTED => log::debug!("{:?}: {failure}", self.handle()),
             None => log::warn!("{:?}: {failure}", self.handle()),
         }
+    }
+
+    fn is_first(&self, what: Stranger) -> bool {
+        self.core.settings().owner().is_some_and(|owner| owner.is_first(what))
     }
 
     fn deliver(self: &Rc<Self>, lp: &Rc<Loop>, event: u32) {
@@ -332,7 +342,11 @@ impl<P: Protocol, R: Role> Slot<P, R> {
             Ok(true) => self.stands(lp),
             Ok(false) => {}
             Err(tls) if R::ACCEPTED => {
-                log::debug!("{:?}: TLS with the client failed: {}", self.handle(), tls.reason);
+                let (con, reason) = (self.handle(), tls.reason);
+                match self.is_first(Stranger::Tls) {
+                    true => log::warn!("{con:?}: TLS with the client failed: {reason}{FIRST}"),
+                    false => log::debug!("{con:?}: TLS with the client failed: {reason}"),
+                }
                 self.end_unborn(lp);
             }
             Err(tls) => self.core.fail(lp, ErrorCode::ConnectFail, tls_failed(tls)),

@@ -9,14 +9,27 @@ use crate::{Farewell, Protocol};
 use std::rc::Rc;
 
 /// What goes over with the socket.
-const KEPT: u32 =
-    flag::CLIENT | flag::BLOCKED | flag::HALF_OPEN | flag::BACKPRESSURE | flag::OPENED;
+const KEPT: u32 = flag::CLIENT
+    | flag::BLOCKED
+    | flag::HALF_OPEN
+    | flag::BACKPRESSURE
+    | flag::OPENED
+    | flag::PAUSED
+    | flag::CHOKED
+    | flag::FULL
+    | flag::EOF
+    | flag::SHUT
+    | flag::SHUT_DONE
+    | flag::ANSWERS;
+/// What was not told yet is told on the new handle.
+const TOLD_THERE: u32 = flag::ON_FULL | flag::ON_DRAINED;
 
 impl<P: Protocol, R: Role> Connection<P, R> {
     /// Goes on over this socket in another protocol. This handle is stale from the call on, its
     /// callbacks are dropped after the running one, and `on_close` will come on the new handle
     /// only: set callbacks there. User data and id stay; bytes not yet delivered go to `q` once the
-    /// callback returns. A client that was upgraded cannot reconnect.
+    /// callback returns. What was paused stays paused, and what is full is drained there; a pending
+    /// `shutdown_write` goes on. Subscriptions end. A client that was upgraded cannot reconnect.
     ///
     /// Outside an open session it answers a stale handle.
     pub fn upgrade_with<Q: Protocol>(self, q: Q) -> Connection<Q, R> {
@@ -54,6 +67,13 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         if let Some(((), notes)) = new.ask(Farewell::Asked, |q, cx| q.on_connect(cx)) {
             new.apply(lp, notes);
         }
+        let untold = old.only(TOLD_THERE);
+        if untold != 0 {
+            new.core.queue(lp, untold);
+        }
+        if new.core.has(flag::EOF) {
+            new.core.with_rare(|rare| rare.eof_waits = true);
+        }
         new.core.watch_idle();
         new.core.set(flag::PARKED | flag::REARM);
         new.core.list_again(lp);
@@ -89,6 +109,10 @@ impl Core {
         }
         if let Some(was) = old.rare.as_deref_mut() {
             state.rare().data = std::mem::take(&mut was.data);
+            if self.has(flag::ANSWERS) {
+                state.rare().answers_waiting = was.answers_waiting;
+                state.rare().pong = std::mem::take(&mut was.pong);
+            }
             if was.unix_path.is_some() {
                 state.rare().unix_path = was.unix_path.take();
             }

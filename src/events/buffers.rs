@@ -1,11 +1,16 @@
 //! Buffers that connections borrow while they hold an incomplete package or unsent bytes, and give
 //! back when empty.
 
+use std::sync::Arc;
+
 /// Bytes from `start` on are of interest; before it they have been dealt with.
 #[derive(Debug, Default)]
 pub(crate) struct Buffer {
     pub(crate) bytes: Vec<u8>,
     pub(crate) start: usize,
+    /// Behind `bytes`, which hold nothing then: a message that was encoded once for many. Whoever
+    /// appends makes it its own first.
+    pub(crate) shared: Option<Arc<[u8]>>,
     /// When something last moved, in the loop's milliseconds.
     pub(crate) moved_at: u64,
     /// Incomplete package: how long it will be, if that is known.
@@ -18,8 +23,24 @@ pub(crate) struct Buffer {
 
 impl Buffer {
     /// Unsent bytes.
+    #[inline]
     pub(crate) fn unsent(&self) -> usize {
-        self.bytes.len() - self.start
+        self.bytes.len() - self.start + self.shared.as_ref().map_or(0, |shared| shared.len())
+    }
+
+    /// Before something is appended: what was shared is copied.
+    #[inline(always)]
+    pub(crate) fn own(&mut self) {
+        if self.shared.is_some() {
+            self.copy_shared();
+        }
+    }
+
+    #[inline(never)]
+    fn copy_shared(&mut self) {
+        if let Some(shared) = self.shared.take() {
+            self.bytes.extend_from_slice(&shared);
+        }
     }
 
     /// The rest is set by whoever keeps a package.
@@ -60,7 +81,8 @@ impl Pool {
     /// Gives it back. What comes out is freed by the caller.
     #[inline]
     pub(crate) fn put(&mut self, mut buffer: Box<Buffer>) {
-        if self.kept.len() < Self::KEPT && buffer.bytes.capacity() <= Self::KEPT_BYTES {
+        let reusable = buffer.bytes.capacity() <= Self::KEPT_BYTES && buffer.shared.is_none();
+        if self.kept.len() < Self::KEPT && reusable {
             buffer.reset();
             self.kept.push(buffer);
         }

@@ -95,7 +95,7 @@ impl Protocol for Frame {
 impl Serve for Frame {}
 impl Dial for Frame {}
 
-fn head(payload: usize) -> Result<[u8; HEAD], Violation> {
+pub(super) fn head(payload: usize) -> Result<[u8; HEAD], Violation> {
     let total = payload.checked_add(HEAD).and_then(|total| u32::try_from(total).ok());
     match total {
         Some(total) => Ok(total.to_be_bytes()),

@@ -15,6 +15,7 @@ use std::time::{Instant, SystemTime};
 mod check;
 mod frame;
 mod http;
+mod prepared;
 mod tcp;
 mod text;
 mod udp;
@@ -25,6 +26,8 @@ pub use frame::Frame;
 pub use http::{
     Chunk, Cookie, Http, Reply, Request, Response, SameSite, ServerSentEvent, UploadedFile,
 };
+pub use prepared::{Prepare, Prepared};
+pub(crate) use tcp::LENT_FROM;
 pub use tcp::Tcp;
 pub use text::Text;
 pub use udp::Udp;

@@ -19,7 +19,7 @@ pub struct Tcp {
 }
 
 /// From this length on a payload is lent for a vectored write instead of being copied.
-pub(super) const LENT_FROM: usize = 8 << 10;
+pub(crate) const LENT_FROM: usize = 8 << 10;
 
 impl Protocol for Tcp {
     const NAME: &'static str = "tcp";

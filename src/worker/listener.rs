@@ -1,13 +1,14 @@
 //! The listening socket of a worker, and the connections that came through it.
 use super::registry::{self, Listens};
-use crate::connection::{Callbacks, Core, Owner, Settings, Shared, Slot, Stage, flag};
+use super::topics::Table;
+use crate::connection::{Callbacks, Core, Owner, Settings, Shared, Slot, Stage, Stranger, flag};
 use crate::error::CallbackError;
 use crate::events::wheel::TimerKey;
 use crate::events::{Ending, Endpoint, Key, Loop, Readiness};
 use crate::protocols::Terms;
 use crate::protocols::websocket::Admission;
 use crate::transport::{ListenAddress, Listener, Peer, Place, ServerSettings, Stream};
-use crate::{AnyConnection, Error, Limits, Serve, Server, Verdict};
+use crate::{AnyConnection, Error, Limits, Serve, Server, Tls, Verdict};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
@@ -32,12 +33,17 @@ pub(crate) struct Listening<P: Serve> {
     settings: RefCell<Rc<Settings>>,
     admission: RefCell<Rc<Admission>>,
     pub(crate) secure: Cell<bool>,
-    pub(crate) tls: RefCell<Option<Arc<ServerSettings>>>,
+    tls: RefCell<Option<(Tls, Arc<ServerSettings>)>>,
+    pub(crate) reuse_port: Cell<bool>,
+    pub(crate) backlog: Cell<i32>,
+    /// Strangers of whom the log has told already.
+    told: Cell<u8>,
     pub(crate) paused: Cell<bool>,
     /// Not accepting, because there are as many connections as there may be.
     crowded: Cell<bool>,
     bound: RefCell<Option<Rc<Bound<P>>>>,
     connections: RefCell<Connections>,
+    topics: Table,
     own: Weak<Listening<P>>,
 }
 
@@ -111,10 +117,14 @@ impl<P: Serve> Listening<P> {
                 admission: RefCell::new(Rc::new(admission)),
                 secure: Cell::new(false),
                 tls: RefCell::new(None),
+                reuse_port: Cell::new(false),
+                backlog: Cell::new(BACKLOG),
+                told: Cell::new(0),
                 paused: Cell::new(false),
                 crowded: Cell::new(false),
                 bound: RefCell::new(None),
                 connections: RefCell::default(),
+                topics: Table::default(),
                 own: own.clone(),
             }
         })
@@ -150,32 +160,58 @@ impl<P: Serve> Listening<P> {
         full
     }
 
-    /// TLS wants two calls: with one of them nobody gets what was meant.
+    /// A certificate alone does not turn TLS on; TLS without one does not bind.
     fn warn_of_half_tls(&self) {
-        let has_certificate = self.tls.borrow().is_some();
-        match (self.secure.get(), has_certificate) {
-            (true, false) => log::error!(
-                "{}: set_transport(Transport::Ssl) without a certificate turns everyone away: \
-                 call set_tls",
-                self.address.text
-            ),
-            (false, true) => log::warn!(
+        if self.tls.borrow().is_some() && !self.secure.get() {
+            log::warn!(
                 "{}: set_tls alone does not turn TLS on: call set_transport(Transport::Ssl)",
                 self.address.text
-            ),
-            _ => {}
+            );
         }
+    }
+
+    /// For connections accepted later.
+    pub(crate) fn set_tls(&self, tls: Tls) -> Result<(), Error> {
+        let server = tls.server()?;
+        let old = self.tls.replace(Some((tls, server)));
+        drop(old);
+        Ok(())
+    }
+
+    /// Reads the files again; where one of them is wrong, all stays as it was.
+    pub(crate) fn reload_tls(&self) -> Result<(), Error> {
+        let given = self.tls.borrow().as_ref().map(|(tls, _)| tls.clone());
+        match given {
+            Some(tls) => self.set_tls(tls),
+            None => Err(Error::tls(format!(
+                "{}: reload_tls reads the files of set_tls again, and there are none: call set_tls",
+                self.address.text
+            ))),
+        }
+    }
+
+    pub(crate) fn is_bound(&self) -> bool {
+        self.bound.borrow().is_some()
     }
 
     /// Somebody has connected.
     fn accepted(&self, lp: &Rc<Loop>, stream: Stream, peer: Peer) {
-        let tls = if self.secure.get() { self.tls.borrow().clone() } else { None };
+        let tls = match &*self.tls.borrow() {
+            Some((_, settings)) if self.secure.get() => Some(settings.clone()),
+            _ => None,
+        };
         let stream = match (self.secure.get(), tls) {
             (false, _) => Ok(stream),
             (true, Some(tls)) => stream.over_tls_server(&tls),
             (true, None) => {
-                // The start has said it as an error, once.
-                log::debug!("{}: no certificate: a connection is turned away", self.address.text);
+                let text = format!(
+                    "{}: no certificate: a connection is turned away; call set_tls",
+                    self.address.text
+                );
+                match self.is_first(Stranger::WithoutCertificate) {
+                    true => log::error!("{text} (further ones are debug lines)"),
+                    false => log::debug!("{text}"),
+                }
                 return;
             }
         };
@@ -236,7 +272,15 @@ impl<P: Serve> Listens for Listening<P> {
         if self.bound.borrow().is_some() {
             return Ok(());
         }
-        let socket = Listener::bind(&self.address.place, BACKLOG, false, None)
+        if self.secure.get() && self.tls.borrow().is_none() {
+            return Err(Error::tls(format!(
+                "{}: set_transport(Transport::Ssl) without a certificate would turn everyone \
+                 away: call set_tls",
+                self.address.text
+            )));
+        }
+        let (backlog, reuse) = (self.backlog.get(), self.reuse_port.get());
+        let socket = Listener::bind(&self.address.place, backlog, reuse, None)
             .map_err(|e| self.cannot_bind(e))?;
         let Some(side) = self.own.upgrade() else { return Ok(()) };
         let socket = RefCell::new(Some(socket));
@@ -294,6 +338,10 @@ impl<P: Serve> Listens for Listening<P> {
     fn connection(&self, lp: &Loop, id: u64) -> Option<Key> {
         self.connections.borrow().get(lp, id)
     }
+
+    fn topics(&self) -> &Table {
+        &self.topics
+    }
 }
 
 impl<P: Serve> Owner for Listening<P> {
@@ -307,13 +355,22 @@ impl<P: Serve> Owner for Listening<P> {
 
     fn began(&self, lp: &Loop, id: u64, key: Key) {
         self.connections.borrow_mut().set(lp, id, key);
+        // One that goes on in another protocol subscribes anew.
+        self.topics.end(id);
     }
 
     fn ended(&self, lp: &Loop, id: u64) {
         self.connections.borrow_mut().end(lp, id);
+        self.topics.end(id);
         if self.crowded.get() && !self.is_full() {
             self.look_again(lp);
         }
+    }
+
+    fn is_first(&self, what: Stranger) -> bool {
+        let told = self.told.get();
+        self.told.set(told | what as u8);
+        told & what as u8 == 0
     }
 
     fn judge(&self, lp: &Rc<Loop>, con: AnyConnection, e: &CallbackError) -> Option<Verdict> {

@@ -57,6 +57,11 @@ impl<P: 'static> Worker<P> {
     /// # Errors
     /// [`Error::Address`] names the part that is wrong; inside a running loop [`Error::Bind`].
     ///
+    /// A unix socket's file is made with the rights that the process' umask leaves, and whoever may
+    /// write to it may connect: put it into a folder that only those may enter. A file that
+    /// an ended server left is replaced, one whose server lives is refused, and it goes with the
+    /// listener.
+    ///
     /// A protocol that only clients speak does not compile:
     ///
     /// ```compile_fail
@@ -146,15 +151,70 @@ impl<P: Serve> Worker<P> {
     }
 
     /// Certificate and key; they are read at once. They do not turn TLS on:
-    /// [`set_transport`](Self::set_transport) does. For connections accepted later.
+    /// [`set_transport`](Self::set_transport) does. For connections accepted later, also while it
+    /// listens.
     ///
     /// # Errors
-    /// [`Error::Tls`]: a file that cannot be read or used, by its name.
+    /// [`Error::Tls`]: a file that cannot be read or used, by its name; a key that does not belong
+    /// to its certificate. What was set before stays.
     pub fn set_tls(&self, tls: Tls) -> Result<(), Error> {
-        let server = tls.server()?;
-        let old = self.with_side(|side| side.tls.replace(Some(server)));
-        drop(old);
-        Ok(())
+        self.with_side(|side| side.set_tls(tls)).unwrap_or(Ok(()))
+    }
+
+    /// Reads the files of [`set_tls`](Self::set_tls) again: the certificate has been renewed.
+    /// Connections that are open go on; later ones get what is read now.
+    ///
+    /// ```no_run
+    /// use workerman::prelude::*;
+    ///
+    /// fn renew_daily(worker: Worker<Websocket>) {
+    ///     Timer::add(24 * 3600, move |_| {
+    ///         if let Err(e) = worker.reload_tls() {
+    ///             Worker::log(format_args!("the certificate stays the old one: {e}"));
+    ///         }
+    ///     });
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Tls`] names the file that is wrong, and everything stays as it was; so it does
+    /// where `set_tls` was not called.
+    pub fn reload_tls(&self) -> Result<(), Error> {
+        self.with_side(Listening::reload_tls).unwrap_or(Ok(()))
+    }
+
+    /// Several sockets may listen on this port: SO_REUSEPORT. The kernel deals newcomers out among
+    /// them by a hash of both addresses and ports; one that closes its socket resets those that
+    /// wait in its queue. All of them must ask for it, and belong to the same user. So two programs
+    /// can share a port, or a new one take it over from the old; mind that a second program started
+    /// by mistake is no longer refused, and gets its share of the connections.
+    ///
+    /// Before it listens: `listen` inside a running loop has bound already, and then this is an
+    /// error line of the log that changes nothing. Unix sockets have no such thing. (Manual:
+    /// Worker::$reusePort.)
+    pub fn set_reuse_port(&self, on: bool) {
+        self.before_it_listens("set_reuse_port", |side| side.reuse_port.set(on));
+    }
+
+    /// How many connections the kernel may keep that nobody has accepted yet (102 400); Linux
+    /// clamps it to `net.core.somaxconn`, 4 096 by default. Before it listens, as
+    /// [`set_reuse_port`](Self::set_reuse_port). (Manual: the context option `socket.backlog`.)
+    pub fn set_backlog(&self, connections: u32) {
+        let most = i32::try_from(connections).unwrap_or(i32::MAX);
+        self.before_it_listens("set_backlog", |side| side.backlog.set(most));
+    }
+
+    fn before_it_listens(&self, what: &str, set: impl FnOnce(&Listening<P>)) {
+        let late = self.with_side(|side| {
+            let late = side.is_bound();
+            if !late {
+                set(side);
+            }
+            late
+        });
+        if late == Some(true) {
+            log::error!("{self:?}: {what} changes nothing: it listens already");
+        }
     }
 
     /// Limits of connections accepted later.

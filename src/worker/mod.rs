@@ -2,7 +2,7 @@
 use crate::connection::{Connection, Server, properties};
 use crate::error::Settle;
 use crate::events::{Callback, Settled, with_loop};
-use crate::{AnyConnection, Error, Interval, Outcome, Result, Serve, Verdict};
+use crate::{AnyConnection, Error, Interval, Outcome, Protocol, Result, Verdict};
 use registry::{AnyWorker, Core};
 use std::any::Any;
 use std::cell::RefCell;
@@ -16,6 +16,7 @@ mod listening;
 mod registry;
 mod run;
 mod spawn;
+mod topics;
 mod udp;
 
 pub use listening::Listen;
@@ -298,7 +299,7 @@ fn of_worker<P: 'static, O: Outcome>(
     Rc::new(RefCell::new(move |worker| Settle::settle(f(worker))))
 }
 
-impl<P: Serve> Connection<P, Server> {
+impl<P: Protocol> Connection<P, Server> {
     /// The worker that accepted it. Untyped, since an upgrade may have changed the protocol.
     /// (Manual: `$connection->worker`.)
     pub fn worker(&self) -> WorkerRef {
@@ -310,12 +311,13 @@ impl<P: Serve> Connection<P, Server> {
     }
 }
 
-/// Nobody's business but the error's: it names the worker.
+/// Whoever called `run_all` gets the error and prints it: here it is said for those who look for
+/// the worker.
 pub(crate) fn start_failed(
     worker: &dyn AnyWorker,
     e: crate::error::CallbackError,
 ) -> crate::error::CallbackError {
-    log::error!("on_worker_start of {:?} failed: {e}", worker.name());
+    log::debug!("on_worker_start of {:?} failed: {e}", worker.name());
     e
 }
 

@@ -1,5 +1,6 @@
 //! The workers of this thread.
 use super::Worker;
+use super::topics::Table;
 use crate::connection::properties::{Holder, Properties};
 use crate::error::CallbackError;
 use crate::events::{Callback, Key, Loop, Settled};
@@ -24,6 +25,7 @@ pub(crate) trait Listens: Any {
     fn address(&self) -> String;
     fn connections(&self) -> Vec<Key>;
     fn connection(&self, lp: &Loop, id: u64) -> Option<Key>;
+    fn topics(&self) -> &Table;
 }
 
 /// A worker, whatever its protocol.

@@ -2,7 +2,8 @@
 use super::Worker;
 use super::listening::begin_now;
 use super::registry::{self, Core, Listens};
-use crate::connection::{DatagramSide, Owner, datagram};
+use super::topics::Table;
+use crate::connection::{DatagramSide, Owner, Stranger, datagram};
 use crate::error::CallbackError;
 use crate::events::{Key, Loop, with_loop};
 use crate::transport::ListenAddress;
@@ -15,6 +16,8 @@ use std::rc::{Rc, Weak};
 struct Receiving<P: Serve> {
     number: u32,
     side: Rc<DatagramSide<P>>,
+    /// Of its connections, of which it has none: empty for ever.
+    topics: Table,
 }
 
 /// A worker of datagrams, registered under the number that is returned.
@@ -28,7 +31,8 @@ pub(super) fn register<P: Serve>(
     let number = registry::add(|number| {
         let receiving = Rc::new_cyclic(|own: &Weak<Receiving<P>>| {
             let owner: Weak<dyn Owner> = own.clone();
-            Receiving { number, side: DatagramSide::new(address, make, owner) }
+            let side = DatagramSide::new(address, make, owner);
+            Receiving { number, side, topics: Table::default() }
         });
         made = Some(receiving.clone());
         Rc::new(Core::<Udp<P>>::new(number, Some(receiving)))
@@ -134,6 +138,10 @@ impl<P: Serve> Listens for Receiving<P> {
     fn connection(&self, _: &Loop, _: u64) -> Option<Key> {
         None
     }
+
+    fn topics(&self) -> &Table {
+        &self.topics
+    }
 }
 
 impl<P: Serve> Owner for Receiving<P> {
@@ -148,6 +156,10 @@ impl<P: Serve> Owner for Receiving<P> {
     fn began(&self, _: &Loop, _: u64, _: Key) {}
 
     fn ended(&self, _: &Loop, _: u64) {}
+
+    fn is_first(&self, _: Stranger) -> bool {
+        false
+    }
 
     fn judge(&self, lp: &Rc<Loop>, con: AnyConnection, e: &CallbackError) -> Option<Verdict> {
         registry::find(self.number)?.judge(lp, con, e)

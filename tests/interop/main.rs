@@ -6,6 +6,7 @@ mod clients;
 mod http;
 mod peers;
 mod programs;
+mod pushing;
 mod servers;
 mod stress;
 

@@ -197,6 +197,15 @@ impl Peer {
         PeerServer::listening(process, self.advice())
     }
 
+    /// Somebody who sends the lines that are told and prints what comes; Python's.
+    #[track_caller]
+    pub(crate) fn talker(url: &str) -> Process {
+        let process = Peer::Python.run("talk", &[url]);
+        let line = process.next().unwrap_or_default();
+        assert_eq!(line, "open", "{}\n{PYTHON_ADVICE}", process.errors());
+        process
+    }
+
     /// Its client, driven to its end against an echo server.
     #[track_caller]
     pub(crate) fn drive(self, url: &str, ca: Option<&Path>) {

@@ -1,6 +1,7 @@
 //! Listening: what is bound, refused, paused and taken back; addresses; what a package's limit
 //! counts.
 use crate::support::log::{keep_log, logged_with};
+use crate::support::peers::read_to_end;
 use crate::support::{
     Transcript, accept_head, client_frame, nobody_listens, own_host, raw_connect, read_bytes,
     read_frame, read_head, turn_for, turn_until,
@@ -187,6 +188,73 @@ fn unix_takes_relative_paths_and_every_stream_protocol_whatever_the_case_of_the_
 }
 
 #[test]
+fn http_listens_on_a_unix_socket_and_its_file_goes_with_the_run() {
+    let folder = Folder::new("http");
+    let path = folder.path("a.sock");
+    let worker = Worker::<Http>::listen(&format!("unix://{}", path.display())).expect("a path");
+    worker.on_message(|con, request| {
+        con.send(format!("{} {}", request.path(), con.remote_ip().is_none()))
+    });
+    turn();
+    let mut peer = UnixStream::connect(&path).expect("it listens");
+    peer.write_all(b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n").expect("the socket takes it");
+    turn_until(|| worker.connections().first().is_some_and(|con| con.bytes_written() > 0));
+    let mut answer = [0; 1000];
+    let n = peer.read(&mut answer).expect("an answer");
+    assert!(answer[..n].ends_with(b"\r\n\r\n/a true"), "{}", answer[..n].escape_ascii());
+    Worker::stop_all();
+    while Worker::turn(0.01).expect("a turn") {}
+    assert!(!path.exists());
+}
+
+#[test]
+fn limits_connections_leaves_newcomers_in_the_queue_until_one_goes() {
+    let (worker, addr) = listening::<Text>("text");
+    worker.set_limits(workerman::Limits::new().connections(2));
+    let mut peers: Vec<_> = (0..3).map(|_| raw_connect(addr)).collect();
+    turn_until(|| worker.connections().len() == 2);
+    turn_for(Duration::from_millis(30));
+    let ids =
+        |worker: Worker<Text>| worker.connections().iter().map(|con| con.id()).collect::<Vec<_>>();
+    let two = ids(worker);
+    assert_eq!(two.len(), 2);
+    drop(peers.remove(0));
+    turn_until(|| ids(worker).len() == 2 && ids(worker) != two);
+    let con = worker.connections()[0];
+    assert_eq!(worker.connection(con.id()), Some(con));
+    assert_eq!(worker.connection(two[0]), None);
+}
+
+#[test]
+fn a_websocket_request_of_another_version_is_told_which_one_is_spoken() {
+    for (request, status, more) in [
+        ("Sec-WebSocket-Version: 8\r\nUpgrade: websocket\r\n", "426", "Sec-WebSocket-Version: 13"),
+        (
+            "Sec-WebSocket-Version: 7, 8\r\nUpgrade: websocket\r\n",
+            "426",
+            "Sec-WebSocket-Version: 13",
+        ),
+        ("", "426", "WebSocket"),
+    ] {
+        let (worker, addr) = listening::<Websocket>("websocket");
+        let request = format!(
+            "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\n{request}\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        );
+        let peer = std::thread::spawn(move || {
+            let mut peer = raw_connect(addr);
+            peer.write_all(request.as_bytes()).expect("the socket takes it");
+            String::from_utf8_lossy(&read_to_end(&mut peer)).into_owned()
+        });
+        turn_until(|| peer.is_finished());
+        let answer = peer.join().expect("the peer");
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
+        assert!(answer.contains(more), "{answer}");
+        worker.unlisten();
+    }
+}
+
+#[test]
 fn a_scheme_is_compared_without_regard_to_case() {
     for scheme in ["TEXT", "Text", "tcp", "TCP"] {
         Worker::<Text>::listen(&format!("{scheme}://127.0.0.1:0")).expect(scheme);
@@ -308,12 +376,102 @@ fn a_turn_accepts_no_more_than_its_budget_however_many_come() {
 }
 
 #[test]
-fn tls_settings_that_are_only_half_given_are_a_log_line_at_the_start() {
-    keep_log();
+fn tls_without_a_certificate_is_an_error_of_the_start() {
     let half = Worker::<Text>::listen("text://127.0.0.1:0").expect("an address");
     half.set_transport(Transport::Ssl);
+    let error = Worker::turn(0).expect_err("nobody could be served");
+    assert!(error.to_string().contains("call set_tls"), "{error}");
+    assert_eq!(half.local_addr(), None);
+}
+
+#[test]
+fn tls_without_a_certificate_in_a_running_loop_turns_newcomers_away_and_says_so_once() {
+    keep_log();
+    let (worker, addr) = listening::<Text>("text");
+    worker.set_transport(Transport::Ssl);
+    for _ in 0..2 {
+        let peer = std::thread::spawn(move || read_to_end(&mut raw_connect(addr)));
+        turn_until(|| peer.is_finished());
+        assert_eq!(peer.join().expect("the peer"), b"");
+    }
+    assert_eq!(logged_with("ERROR", "call set_tls"), 1);
+    assert_eq!(logged_with("DEBUG", "call set_tls"), 1);
+    assert!(worker.connections().is_empty());
+}
+
+#[test]
+fn workers_that_ask_for_it_share_a_port_and_others_are_told_the_remedy() {
+    let plain = raw_connect_to_two(false).expect_err("the port is taken");
+    assert!(plain.to_string().contains("127.0.0.1:"), "{plain}");
+    assert!(plain.to_string().contains("worker.set_reuse_port(true)"), "{plain}");
+    let (first, second) = raw_connect_to_two(true).expect("they share it");
+    assert!(first > 0 && second > 0, "{first} and {second}");
+    assert_eq!(first + second, 64);
+}
+
+/// How many of 64 connections each of two loops on one port gets; both ask to share it, or the
+/// first alone.
+fn raw_connect_to_two(shared: bool) -> Result<(usize, usize)> {
+    let serve = |port: u16, reuse: bool| {
+        workerman::spawn(move || {
+            let worker = Worker::<Text>::listen(&format!("text://127.0.0.1:{port}"))?;
+            worker.set_reuse_port(reuse);
+            worker.set_backlog(1000);
+            let name = if port == 0 { "first" } else { "second" };
+            worker.on_connect(move |con| con.send(name));
+            Ok(())
+        })
+    };
+    let first = serve(0, true)?;
+    let _second = serve(first.addr().port(), shared)?;
+    let mut counts = (0, 0);
+    for _ in 0..64 {
+        // What a hash of the peer's port decides, 64 ports do not all decide alike.
+        match &read_bytes(&mut raw_connect(first.addr()), 5)[..] {
+            b"first" => counts.0 += 1,
+            _ => counts.1 += 1,
+        }
+    }
+    Ok(counts)
+}
+
+#[test]
+fn reuse_port_and_backlog_are_set_before_it_listens() {
+    keep_log();
+    let (worker, _) = listening::<Text>("text");
+    worker.set_reuse_port(true);
+    worker.set_backlog(1);
+    assert_eq!(logged_with("ERROR", "set_reuse_port changes nothing: it listens already"), 1);
+    assert_eq!(logged_with("ERROR", "set_backlog changes nothing: it listens already"), 1);
+}
+
+#[test]
+fn a_backlog_of_one_is_a_short_queue() {
+    // Linux keeps one more than it is told.
+    let worker = Worker::<Text>::listen(&format!("text://{}:0", own_host())).expect("an address");
+    worker.set_backlog(1);
+    worker.pause_accept();
     turn();
-    assert_eq!(logged_with("ERROR", "turns everyone away: call set_tls"), 1);
+    let addr = worker.local_addr().expect("it listens");
+    let short = Duration::from_millis(200);
+    let waiting: Vec<_> =
+        (0..8).map_while(|_| std::net::TcpStream::connect_timeout(&addr, short).ok()).collect();
+    assert!((1..8).contains(&waiting.len()), "{} were let in", waiting.len());
+}
+
+#[test]
+fn ipv6_addresses_are_listened_on() {
+    let Ok(_) = TcpListener::bind("[::1]:0") else { return };
+    let worker = Worker::<Text>::listen("text://[::1]:0").expect("an address");
+    worker.on_message(|con, line| con.send(format!("{line} {}", con.remote_ip().is_some())));
+    turn();
+    let addr = worker.local_addr().expect("it listens");
+    assert!(addr.is_ipv6());
+    let mut peer = raw_connect(addr);
+    peer.write_all(b"hello\n").expect("the socket takes it");
+    turn_until(|| worker.connections().len() == 1);
+    turn();
+    assert_eq!(read_bytes(&mut peer, 11), b"hello true\n");
 }
 
 #[cfg(any(feature = "tls", feature = "tls-aws-lc"))]

@@ -8,15 +8,19 @@ mod backpressure;
 mod bad_luck;
 mod callbacks;
 mod cancelling;
+#[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
+mod certificates;
 mod closing;
 mod ends;
 mod half_open;
 mod handles;
+mod late;
 mod life;
 mod listening;
 mod liveness;
 mod order;
 mod origins;
+mod overriding;
 mod panics;
 mod pausing;
 mod peers;
@@ -33,8 +37,9 @@ mod stopping;
 mod tls_ends;
 #[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
 mod tls_openings;
-mod udp;
+mod topics;
 mod transcripts;
+mod udp;
 #[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
 mod verifier;
 mod violations;

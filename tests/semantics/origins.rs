@@ -123,9 +123,12 @@ fn a_refused_page_gets_a_short_403_and_the_log_shows_the_call_that_admits_it() {
     seen.assert(&["close"]);
     let told = logged_with("", "worker.allow_origin(\"https://evil.test\")");
     assert_eq!(told, 1, "{:#?}", logged());
+    // The first of a worker is a warning, others are debug lines.
+    assert_eq!(logged_with("WARN", "further ones are debug lines"), 1);
     // A local file or a sandboxed frame has no origin to allow.
     answer(addr, "127.0.0.1", &["null"]);
-    assert_eq!(logged_with("", "worker.allow_any_origin()"), 1, "{:#?}", logged());
+    assert_eq!(logged_with("DEBUG", "worker.allow_any_origin()"), 1, "{:#?}", logged());
+    assert_eq!(logged_with("WARN", ""), 1);
     // Where the program listens for failures, it is told instead.
     let s = seen.clone();
     worker.on_error(move |_, code, failure| {

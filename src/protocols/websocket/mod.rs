@@ -93,7 +93,7 @@ pub(crate) use handshake::origin::Origin;
 pub use ws::Ws;
 
 use super::tcp::LENT_FROM;
-use super::{Context, Glance, Input, Protocol, Serve, Violation};
+use super::{Context, Glance, Input, Prepare, Protocol, Serve, Violation};
 use crate::{Data, Error, Farewell, Payload, Request, Response};
 use frame::{Opcode, Role};
 use handshake::Pending;
@@ -278,6 +278,25 @@ impl Protocol for Websocket {
     fn after_event(&mut self, cx: &mut Context) -> Result<(), Violation> {
         self.answer(cx);
         Ok(())
+    }
+}
+
+impl Prepare for Websocket {
+    fn encode_for_all(message: &Payload, out: &mut Vec<u8>) -> Result<usize, Violation> {
+        let opcode = if message.is_text() { Opcode::Text } else { Opcode::Binary };
+        frame::put_head(ROLE, opcode, message.as_bytes().len(), out);
+        let head = out.len();
+        out.extend_from_slice(message.as_bytes());
+        Ok(head)
+    }
+
+    #[inline]
+    fn sends_as_prepared(&self, text: bool) -> bool {
+        match self.session.kind() {
+            None => true,
+            Some(WebsocketType::Blob) => text,
+            Some(WebsocketType::ArrayBuffer) => !text,
+        }
     }
 }
 

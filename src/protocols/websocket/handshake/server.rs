@@ -53,7 +53,7 @@ impl Answering {
             None => Admission::default().judge_request(request.fields()),
         };
         if let Err(text) = verdict {
-            log::debug!("a WebSocket is refused: {text}");
+            tell_of_foreign(&text);
             return Err(foreign(text).into_response());
         }
         Ok(Answering { accept, request: Some(Box::new(head)), ..Answering::default() })
@@ -175,6 +175,18 @@ impl Answering {
             None => Admission::default().judge_request(request.fields()),
         };
         verdict.map_err(foreign)
+    }
+}
+
+/// Once in a thread as a warning: it may be a page of one's own. Here no worker is in sight.
+fn tell_of_foreign(text: &str) {
+    use std::cell::Cell;
+    thread_local! {
+        static TOLD: Cell<bool> = const { Cell::new(false) };
+    }
+    match TOLD.try_with(|told| told.replace(true)) {
+        Ok(false) => log::warn!("a WebSocket is refused: {text} (further ones are debug lines)"),
+        _ => log::debug!("a WebSocket is refused: {text}"),
     }
 }
 
