@@ -56,8 +56,13 @@ pub(crate) fn check_header(name: &str, value: &str) -> Result<(), Error> {
 
 /// RFC 9110 §5.6.2.
 pub(crate) fn is_token(text: &str) -> bool {
-    !text.is_empty()
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+    let marks = |b: u8| {
+        matches!(
+            b,
+            b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~'
+        )
+    };
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || marks(b))
 }
 
 /// The elements of a comma-separated list; empty ones do not count (RFC 9110 §5.6.1.2).

@@ -236,6 +236,15 @@ fn slice<'a>(text: &'a str, place: &Place) -> &'a str {
 impl Layout {
     /// Reads the text of a head that [`HeadScan`](super::HeadScan) found.
     pub(super) fn parse(text: &str) -> Result<Self, HeadFault> {
+        Layout::parse_with(text, |_, _| ()).map(|(layout, ())| layout)
+    }
+
+    /// The same, and `judge` sees the fields while they are divided: to divide them again for it
+    /// would take as long.
+    pub(super) fn parse_with<T>(
+        text: &str,
+        judge: impl FnOnce(&Layout, &[httparse::Header]) -> T,
+    ) -> Result<(Self, T), HeadFault> {
         let mut usual = [const { MaybeUninit::uninit() }; USUAL_FIELDS];
         let mut parsed = httparse::Request::new(&mut []);
         match parsed.parse_with_uninit_headers(text.as_bytes(), &mut usual) {
@@ -243,10 +252,14 @@ impl Layout {
                 let mut places = places(text);
                 let mut parsed = httparse::Request::new(&mut places);
                 let status = parsed.parse(text.as_bytes()).map_err(fault)?;
-                Layout::of(text, status, &parsed)
+                let layout = Layout::of(text, status, &parsed)?;
+                Ok((layout, judge(&layout, parsed.headers)))
             }
             Err(e) => Err(fault(e)),
-            Ok(status) => Layout::of(text, status, &parsed),
+            Ok(status) => {
+                let layout = Layout::of(text, status, &parsed)?;
+                Ok((layout, judge(&layout, parsed.headers)))
+            }
         }
     }
 
@@ -304,7 +317,13 @@ fn check_host(parsed: &httparse::Request, minor_version: u8) -> Result<(), HeadF
 }
 
 fn is_host(host: &[u8]) -> bool {
-    let fits = |&b: &u8| b.is_ascii_alphanumeric() || b"-._~!$&'()*+;=:[]%".contains(&b);
+    let marks = |b: u8| {
+        matches!(
+            b,
+            b'!' | b'$'..=b'+' | b'-' | b'.' | b':' | b';' | b'=' | b'[' | b']' | b'_' | b'~'
+        )
+    };
+    let fits = |&b: &u8| b.is_ascii_alphanumeric() || marks(b);
     !host.is_empty() && host.iter().all(fits)
 }
 

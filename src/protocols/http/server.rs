@@ -152,8 +152,8 @@ impl Http {
     #[inline]
     fn read_head(&mut self, bytes: &[u8], cx: &mut Context) -> Result<(), Refused> {
         let text = text_of(bytes);
-        let layout = Layout::parse(&text).map_err(judged)?;
-        let framing = Framing::of(&text, &layout, cx.limits())?;
+        let (layout, framing) = Framing::read(&text, cx.limits()).map_err(judged)?;
+        let framing = framing?;
         let mut head = Head { layout, framing, bytes: bytes.len(), body: 0 };
         let (body, collected) = match framing.body {
             Body::Length(length) => {
