@@ -33,6 +33,8 @@ pub struct Limits {
     pub(crate) connections: usize,
     pub(crate) http_idle: Duration,
     pub(crate) body_idle: Duration,
+    pub(crate) body_rate: usize,
+    pub(crate) answer: Duration,
     pub(crate) upload_memory_bytes: usize,
     pub(crate) graceful: Duration,
 }
@@ -77,6 +79,8 @@ impl Limits {
         connections: usize::MAX,
         http_idle: Duration::from_secs(75),
         body_idle: Duration::from_secs(30),
+        body_rate: 240,
+        answer: Duration::MAX,
         upload_memory_bytes: 256 << 10,
         graceful: Duration::from_secs(30),
     };
@@ -112,6 +116,9 @@ impl Limits {
         headers
         /// An http form up to here stays in memory; the files of a larger one go to disk (256 KiB).
         upload_memory_bytes
+        /// Bytes a second that an http body must come with on the whole, beside one `body_idle` of
+        /// grace (240): who trickles is answered 408. 0: no matter how slowly.
+        body_rate
         /// Unsent bytes from which on `send` drops (1 MiB).
         send_buffer_bytes
         /// Answers of the protocol itself that wait before reading stops (64 KiB).
@@ -137,6 +144,10 @@ impl Limits {
         http_idle
         /// An http body without a byte (30 s).
         body_idle
+        /// An http request without an answer, or an answer in pieces without the next one: 503, and
+        /// the connection ends (off: a program may answer when it likes; 60 s once the client has
+        /// ended its own direction).
+        answer
         /// A graceful stop or reload (30 s).
         graceful
     }

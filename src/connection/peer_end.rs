@@ -49,6 +49,9 @@ impl<P: Protocol, R: Role> Slot<P, R> {
             core.queue(lp, flag::ON_END);
             lp.after_callback();
             self.both_ended(lp);
+        } else if core.peek_rare(|rare| rare.input_waits) == Some(true) {
+            // The protocol owes an answer: it ends the connection behind that.
+            core.with_rare(|rare| rare.eof_waits = true);
         } else {
             self.close_flushing(lp);
         }

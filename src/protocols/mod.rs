@@ -455,6 +455,15 @@ pub trait Protocol: 'static {
         false
     }
 
+    /// The program, or the library, had paused reading until now: time in which the peer could not
+    /// be heard is not the peer's.
+    #[doc(hidden)]
+    fn hears_again(&mut self, _cx: &mut Context) {}
+
+    /// The worker stops gracefully: what is on is finished, and nothing follows it.
+    #[doc(hidden)]
+    fn on_last(&mut self, _cx: &mut Context) {}
+
     /// Whether the program has callbacks for pings and for pongs.
     #[doc(hidden)]
     fn wants(&mut self, _pings: bool, _pongs: bool) {}

@@ -38,8 +38,8 @@ pub(super) enum Stage {
     /// A request was delivered.
     Awaited,
     /// The program sends one piece after another. `mute`: to a client that asked for the head
-    /// alone.
-    Pieces { chunked: bool, mute: bool },
+    /// alone. `endless`: events, until the client leaves.
+    Pieces { chunked: bool, mute: bool, endless: bool },
     /// A file is sent, whenever there is room for the next piece.
     File,
 }
@@ -57,6 +57,12 @@ enum Length {
 type Encoded<'m> = Result<Option<Cow<'m, [u8]>>, Violation>;
 
 impl Exchange {
+    /// A client that will ask nothing more still waits for something. One that looks at events has
+    /// left.
+    pub(super) fn is_owed(&self) -> bool {
+        matches!(self.stage, Stage::Awaited | Stage::Pieces { endless: false, .. })
+    }
+
     /// Appends this reply; a large body is lent.
     pub(super) fn encode<'m>(
         &mut self,
@@ -176,8 +182,9 @@ impl Exchange {
         // RFC 9112 §6.1: HTTP/1.0 knows no chunks; there the end of the connection ends the body.
         self.keep_alive &= chunked;
         self.put_head(response, if chunked { Length::Chunked } else { Length::Open }, out, cx);
-        self.stage = Stage::Pieces { chunked, mute: self.is_head };
-        if self.is_head && response.header("transfer-encoding").is_none() {
+        let endless = response.header("transfer-encoding").is_none();
+        self.stage = Stage::Pieces { chunked, mute: self.is_head, endless };
+        if self.is_head && endless {
             // Nobody ends a stream of events.
             self.stage = Stage::Idle;
         }
@@ -185,7 +192,7 @@ impl Exchange {
     }
 
     fn chunk<'m>(&mut self, chunk: Chunk<'_>, out: &mut Vec<u8>) -> Encoded<'m> {
-        let Stage::Pieces { chunked, mute } = self.stage else { return Ok(None) };
+        let Stage::Pieces { chunked, mute, .. } = self.stage else { return Ok(None) };
         let data = chunk.0.as_bytes();
         if data.is_empty() {
             self.end_pieces(out);
@@ -201,7 +208,7 @@ impl Exchange {
 
     /// The last chunk (RFC 9112 §7.1).
     pub(super) fn end_pieces(&mut self, out: &mut Vec<u8>) {
-        if let Stage::Pieces { chunked: true, mute: false } = self.stage {
+        if let Stage::Pieces { chunked: true, mute: false, .. } = self.stage {
             out.extend_from_slice(b"0\r\n\r\n");
         }
         if matches!(self.stage, Stage::Pieces { .. }) {
@@ -318,6 +325,8 @@ impl Exchange {
                 }
                 17 if name.eq_ignore_ascii_case("transfer-encoding") => continue,
                 14 if name.eq_ignore_ascii_case("content-length") => match length {
+                    // RFC 9110 §8.6: none in a 204, not even 0.
+                    Length::None if response.status() == 204 => continue,
                     // What the body would be long that is not sent.
                     Length::None | Length::Of(0) => {}
                     _ => continue,

@@ -1,12 +1,13 @@
 //! HTTP/1.1 (RFC 9110, RFC 9112): the server, and the heads that the WebSocket handshake needs.
 //!
 //! [`server`] is the state machine; [`head`] finds and reads a head under rules stricter than the
-//! tokenizer's, [`framing`] judges what it says of its body, [`chunked`], [`multipart`] and
-//! [`upload`] read that; [`answer`] writes what [`reply`] and [`response`] say, [`conditional`]
+//! tokenizer's, [`framing`] judges what it says of its body, [`chunked`], [`collected`],
+//! [`multipart`] and [`upload`] read that; [`answer`] writes what [`reply`] and [`response`] say, [`conditional`]
 //! what of a file, [`files`] is the door to the disk. Everything that a program puts into a head
 //! goes through [`check_header`].
 mod answer;
 mod chunked;
+mod collected;
 mod conditional;
 mod cookie;
 mod date;

@@ -141,11 +141,7 @@ impl<'a> Request<'a> {
 
     /// All files of a form in their order.
     pub fn files(&self) -> Vec<UploadedFile<'a>> {
-        let Some(parts) = self.parts() else { return Vec::new() };
-        parts
-            .enumerate()
-            .filter_map(|(at, part)| UploadedFile::of(part, at, self.content.spilled))
-            .collect()
+        self.parts().map_or_else(Vec::new, |parts| UploadedFile::among(parts, self.content.spilled))
     }
 
     /// A cookie's value, as it came.

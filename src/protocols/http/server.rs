@@ -2,17 +2,18 @@
 //! is read.
 use super::answer::{Exchange, Stage, refusal};
 use super::chunked::Chunked;
+use super::collected::{Collected, Collecting, Sink};
 use super::conditional::Conditions;
-use super::framing::{Body, Framing, Refused, too_large};
+use super::framing::{Body, Framing, Refused};
 use super::head::text_of;
-use super::multipart::boundary_of;
+use super::multipart::{Parts, boundary_of, too_many_parts};
 use super::reply::{Kind, Reply};
 use super::request::{Content, Layout};
 use super::upload::Form;
 use super::{FieldLines, HeadFault, HeadScan};
 use crate::protocols::websocket::Admission;
 use crate::protocols::{Context, Input, Protocol, Serve, Violation};
-use crate::{Farewell, Payload, Request};
+use crate::{Farewell, Limits, Payload, Request};
 use std::borrow::Cow;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -43,6 +44,12 @@ pub struct Http {
     phase: Phase,
     /// When the phase began; of a body, when its last byte came.
     since: Option<Instant>,
+    /// Of the body that is coming: when it began, and how much of it is here.
+    body: Option<(Instant, usize)>,
+    /// The client has said all it will say; an answer is still owed.
+    half_closed: bool,
+    /// The worker stops gracefully: the next answer is the last.
+    last: bool,
     /// The deadline that is set. One that rings too early is set anew: cheaper than moving it with
     /// every request.
     armed: Option<Instant>,
@@ -56,6 +63,10 @@ pub struct Http {
     admission: Option<Rc<Admission>>,
 }
 
+/// An answer is waited for so long at most where the client has ended its own direction: whether it
+/// still listens cannot be seen.
+const OWED: Duration = Duration::from_secs(60);
+
 /// What the connection's time is judged by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Phase {
@@ -64,9 +75,10 @@ enum Phase {
     Head,
     /// Between two requests: `limits.http_idle`.
     Idle,
-    /// A body: `limits.body_idle` without a byte.
+    /// A body: `limits.body_idle` without a byte, `limits.body_rate` in all.
     Body,
-    /// The program's turn: no limit.
+    /// The program's turn: `limits.answer`, which is off; for a client that has half-closed
+    /// [`OWED`] at most.
     Answering,
 }
 
@@ -85,36 +97,11 @@ enum Reading {
 
 /// A head that was read.
 #[derive(Clone, Copy, Debug)]
-struct Head {
+pub(super) struct Head {
     layout: Layout,
     framing: Framing,
     bytes: usize,
     body: usize,
-}
-
-/// A request whose body does not lie in the buffer in one piece.
-#[derive(Debug)]
-struct Collected {
-    head: Head,
-    text: String,
-    /// Its head has been taken out of the buffer.
-    begun: bool,
-    body: Collecting,
-    sink: Sink,
-    /// Bytes of the body so far.
-    bytes: usize,
-}
-
-#[derive(Debug)]
-enum Collecting {
-    Counted { left: usize },
-    Chunked(Chunked),
-}
-
-#[derive(Debug)]
-enum Sink {
-    Memory(Vec<u8>),
-    Form(Box<Form>),
 }
 
 impl Http {
@@ -187,25 +174,32 @@ impl Http {
     /// More of a request whose head has been read.
     fn body_input(&mut self, buffer: &[u8], cx: &mut Context) -> Result<Input, Violation> {
         let (head, complete) = match &mut self.reading {
-            Reading::Whole(_, head) => {
+            Reading::Whole(latin, head) => {
                 let whole = head.bytes.saturating_add(head.body);
-                if buffer.len() >= whole {
+                if buffer.len() < whole {
+                    (*head, Input::PartialOf(whole))
+                } else if head.framing.multipart && has_too_many_parts(latin, head, buffer) {
+                    return Err(self.refuse(too_many_parts(), cx));
+                } else {
                     return Ok(Input::Package(whole));
                 }
-                (*head, Input::PartialOf(whole))
             }
             Reading::Collected(collected) if !collected.begun => {
                 (collected.head, Input::Package(collected.head.bytes))
             }
             Reading::Collected(collected) => {
                 let fed = collected.feed(buffer, cx);
-                self.since = Some(cx.now());
+                let bytes = collected.bytes;
+                self.more_body(bytes, cx);
                 return fed.map(Input::Package).map_err(|refused| self.refuse(refused, cx));
             }
             Reading::Head | Reading::EmptyLine => return Ok(Input::Partial),
         };
         let first = self.phase != Phase::Body;
-        self.enter(Phase::Body, cx);
+        if first {
+            self.enter(Phase::Body, cx);
+        }
+        self.more_body(buffer.len().saturating_sub(head.bytes), cx);
         // RFC 9110 §10.1.1: not where the body has begun to come.
         if first && head.framing.expects_continue && buffer.len() == head.bytes {
             cx.reply(b"HTTP/1.1 100 Continue\r\n\r\n");
@@ -226,11 +220,12 @@ impl Http {
             stage: Stage::Awaited,
             is_head: framing.is_head,
             is_http_1_1: framing.is_http_1_1,
-            keep_alive: framing.keep_alive,
+            keep_alive: framing.keep_alive && !self.last,
             conditions,
             file: None,
         };
         self.phase = Phase::Answering;
+        self.body = None;
         self.scan = HeadScan::default();
         self.passed_over = false;
         self.uploads = None;
@@ -308,6 +303,23 @@ impl Http {
         }
     }
 
+    /// The program has not answered in time.
+    #[cold]
+    fn answer_is_late(&mut self, cx: &mut Context) -> Result<(), Violation> {
+        if self.exchange.stage == Stage::File {
+            // It is on its way: whether bytes leave is judged elsewhere.
+            self.enter(Phase::Answering, cx);
+            return Ok(());
+        }
+        let begun = self.exchange.stage != Stage::Awaited;
+        self.exchange.stage = Stage::Idle;
+        if begun {
+            // A body that breaks off must not look whole.
+            return Err(Violation::new("the rest of an answer did not come (Limits::answer)"));
+        }
+        Err(self.refuse(Refused::new(503, "the server did not answer (Limits::answer)"), cx))
+    }
+
     /// Tells the client what was wrong; the connection ends with it (RFC 9112 §9.6).
     #[cold]
     fn refuse(&mut self, refused: Refused, cx: &mut Context) -> Violation {
@@ -330,62 +342,53 @@ impl Http {
         }
     }
 
+    /// More of a body has come: so much of it is here.
+    fn more_body(&mut self, bytes: usize, cx: &Context) {
+        let now = cx.now();
+        let begun = self.body.map_or(now, |(begun, _)| begun);
+        self.body = Some((begun, bytes));
+        self.since = Some(now);
+    }
+
     fn due(&self, cx: &Context) -> Option<Instant> {
         let limits = cx.limits();
         let after: Duration = match self.phase {
             Phase::Head => limits.opening,
             Phase::Idle => limits.http_idle,
-            Phase::Body => limits.body_idle,
-            Phase::Answering => return None,
+            Phase::Body => return self.body_due(limits),
+            Phase::Answering if self.half_closed => limits.answer.min(OWED),
+            Phase::Answering => limits.answer,
         };
         self.since?.checked_add(after)
     }
+
+    /// The earlier of two: no byte for so long, or too few since the body began.
+    fn body_due(&self, limits: &Limits) -> Option<Instant> {
+        let stalled = self.since?.checked_add(limits.body_idle);
+        let Some((begun, bytes)) = self.body.filter(|_| limits.body_rate > 0) else {
+            return stalled;
+        };
+        let earned = Duration::from_secs_f64(bytes as f64 / limits.body_rate as f64);
+        let late = begun.checked_add(limits.body_idle.saturating_add(earned));
+        stalled.into_iter().chain(late).min()
+    }
+
+    /// The program's turn begins; most connections have no limit for it.
+    #[inline]
+    fn await_answer(&mut self, cx: &mut Context) {
+        if cx.limits().answer != Duration::MAX {
+            self.enter(Phase::Answering, cx);
+        }
+    }
 }
 
-impl Collected {
-    /// Takes what has come of the body. How many bytes of `buffer` that is.
-    fn feed(&mut self, buffer: &[u8], cx: &Context) -> Result<usize, Refused> {
-        let Collected { body, sink, bytes, .. } = self;
-        let limits = cx.limits();
-        let mut take = |data: &[u8]| {
-            *bytes += data.len();
-            if *bytes > limits.message_bytes {
-                return Err(too_large(limits));
-            }
-            match sink {
-                Sink::Memory(memory) => {
-                    memory.extend_from_slice(data);
-                    Ok(())
-                }
-                Sink::Form(form) => form.feed(data),
-            }
-        };
-        match body {
-            Collecting::Counted { left } => {
-                let length = buffer.len().min(*left);
-                take(&buffer[..length])?;
-                *left -= length;
-                Ok(length)
-            }
-            Collecting::Chunked(chunked) => {
-                let used = chunked.feed(buffer, limits.head_bytes, &mut take)?;
-                // Refused by what it announces, before that has come.
-                match (*bytes as u64).saturating_add(chunked.announced())
-                    > limits.message_bytes as u64
-                {
-                    true => Err(too_large(limits)),
-                    false => Ok(used),
-                }
-            }
-        }
-    }
-
-    fn is_whole(&self) -> bool {
-        match &self.body {
-            Collecting::Counted { left } => *left == 0,
-            Collecting::Chunked(chunked) => chunked.is_done(),
-        }
-    }
+/// A form that lies in memory is judged as one that goes to disk is.
+fn has_too_many_parts(latin: &str, head: &Head, buffer: &[u8]) -> bool {
+    let (bytes, behind) = buffer.split_at(head.bytes.min(buffer.len()));
+    let text = if latin.is_empty() { text_of(bytes) } else { Cow::Borrowed(latin) };
+    let kind = head.layout.fields(&text).all("content-type").next().unwrap_or("");
+    let body = &behind[..head.body.min(behind.len())];
+    boundary_of(kind).is_some_and(|boundary| Parts::are_too_many(body, boundary))
 }
 
 fn judged(fault: HeadFault) -> Refused {
@@ -424,12 +427,16 @@ impl Protocol for Http {
         &mut self,
         package: &'a mut [u8],
         scratch: &'a mut Vec<u8>,
-        _: &mut Context,
+        cx: &mut Context,
     ) -> Result<Option<Request<'a>>, Violation> {
         match std::mem::take(&mut self.reading) {
             Reading::Head | Reading::EmptyLine => Ok(None),
-            Reading::Whole(latin, head) => Ok(Some(self.deliver(&latin, head, package, scratch))),
+            Reading::Whole(latin, head) => {
+                self.await_answer(cx);
+                Ok(Some(self.deliver(&latin, head, package, scratch)))
+            }
             Reading::Collected(collected) if collected.begun && collected.is_whole() => {
+                self.await_answer(cx);
                 Ok(Some(self.deliver_collected(*collected, scratch)))
             }
             Reading::Collected(mut collected) => {
@@ -463,6 +470,9 @@ impl Protocol for Http {
         let lent = self.exchange.encode(message, out, cx)?;
         if self.exchange.stage == Stage::Idle {
             self.answered(cx);
+        } else if self.half_closed || cx.limits().answer != Duration::MAX {
+            // Each piece gives time for the next one.
+            self.since = Some(cx.now());
         }
         Ok(lent)
     }
@@ -489,6 +499,9 @@ impl Protocol for Http {
             cx.set_deadline(Some(due));
             return Ok(());
         }
+        if self.phase == Phase::Answering {
+            return self.answer_is_late(cx);
+        }
         if self.phase == Phase::Idle || !self.scan.has_begun() {
             // RFC 9112 §9.5: nobody is owed anything between two requests.
             cx.close();
@@ -506,6 +519,35 @@ impl Protocol for Http {
             self.answered(cx);
         }
         Ok(())
+    }
+
+    /// RFC 9112 §9.6 lets a client end its own direction behind its last request: what it asked
+    /// for is still owed.
+    fn on_eof<'a>(
+        &mut self,
+        _: &'a mut [u8],
+        _: &'a mut Vec<u8>,
+        cx: &mut Context,
+    ) -> Result<Option<Request<'a>>, Violation> {
+        if self.exchange.is_owed() {
+            self.exchange.keep_alive = false;
+            self.half_closed = true;
+            self.enter(Phase::Answering, cx);
+            cx.read_no_further();
+        }
+        Ok(None)
+    }
+
+    fn hears_again(&mut self, cx: &mut Context) {
+        let now = cx.now();
+        let rested = self.since.map_or(Duration::ZERO, |since| now.duration_since(since));
+        self.body = self.body.map(|(begun, bytes)| (begun + rested, bytes));
+        self.since = self.since.map(|_| now);
+    }
+
+    fn on_last(&mut self, _: &mut Context) {
+        self.last = true;
+        self.exchange.keep_alive = false;
     }
 
     fn on_closing(&mut self, out: &mut Vec<u8>, cx: &mut Context) -> bool {
