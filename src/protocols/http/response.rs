@@ -65,6 +65,19 @@ impl Response {
             .fold(self, |response, (name, value)| response.with_header(name.as_ref(), value))
     }
 
+    /// None of the headers of this name, whatever its case.
+    ///
+    /// ```
+    /// use workerman::Response;
+    ///
+    /// let response = Response::new(200).with_header("X-A", 1).with_header("x-a", 2);
+    /// assert_eq!(response.without_header("X-A").header("x-a"), None);
+    /// ```
+    pub fn without_header(mut self, name: &str) -> Self {
+        self.forget(name);
+        self
+    }
+
     /// A `Set-Cookie` header without attributes. What RFC 6265 §4.1.1 permits in neither name nor
     /// value keeps the response from being sent: a `;` would begin an attribute.
     pub fn cookie(self, name: &str, value: &str) -> Self {
