@@ -80,7 +80,7 @@ impl Limits {
         http_idle: Duration::from_secs(75),
         body_idle: Duration::from_secs(30),
         body_rate: 240,
-        answer: Duration::MAX,
+        answer: Duration::from_secs(60),
         upload_memory_bytes: 256 << 10,
         graceful: Duration::from_secs(30),
     };
@@ -144,9 +144,10 @@ impl Limits {
         http_idle
         /// An http body without a byte (30 s).
         body_idle
-        /// An http request without an answer, or an answer in pieces without the next one: 503, and
-        /// the connection ends (off: a program may answer when it likes; 60 s once the client has
-        /// ended its own direction).
+        /// An http request that the program has not begun to answer: 503, a warning in the log, and
+        /// the connection ends (60 s). A program that lets clients wait for news gives more. An
+        /// answer in pieces that has begun may take its time, events too; once the client has ended
+        /// its own direction, 60 s at most from one piece to the next.
         answer
         /// A graceful stop or reload (30 s).
         graceful

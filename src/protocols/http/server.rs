@@ -77,8 +77,8 @@ enum Phase {
     Idle,
     /// A body: `limits.body_idle` without a byte, `limits.body_rate` in all.
     Body,
-    /// The program's turn: `limits.answer`, which is off; for a client that has half-closed
-    /// [`OWED`] at most.
+    /// The program's turn: `limits.answer` until it begins to answer; for a client that has
+    /// half-closed [`OWED`] at most, from one piece to the next.
     Answering,
 }
 
@@ -317,6 +317,11 @@ impl Http {
             // A body that breaks off must not look whole.
             return Err(Violation::new("the rest of an answer did not come (Limits::answer)"));
         }
+        let limit = cx.limits().answer.as_secs_f64();
+        log::warn!(
+            "http: a request was not answered within {limit} s, and its client got a 503: answer \
+             each one, or give more time by Limits::answer"
+        );
         Err(self.refuse(Refused::new(503, "the server did not answer (Limits::answer)"), cx))
     }
 
@@ -357,6 +362,7 @@ impl Http {
             Phase::Idle => limits.http_idle,
             Phase::Body => return self.body_due(limits),
             Phase::Answering if self.half_closed => limits.answer.min(OWED),
+            Phase::Answering if self.exchange.stage != Stage::Awaited => return None,
             Phase::Answering => limits.answer,
         };
         self.since?.checked_add(after)
@@ -373,7 +379,7 @@ impl Http {
         stalled.into_iter().chain(late).min()
     }
 
-    /// The program's turn begins; most connections have no limit for it.
+    /// The program's turn begins.
     #[inline]
     fn await_answer(&mut self, cx: &mut Context) {
         if cx.limits().answer != Duration::MAX {
@@ -470,7 +476,7 @@ impl Protocol for Http {
         let lent = self.exchange.encode(message, out, cx)?;
         if self.exchange.stage == Stage::Idle {
             self.answered(cx);
-        } else if self.half_closed || cx.limits().answer != Duration::MAX {
+        } else if self.half_closed {
             // Each piece gives time for the next one.
             self.since = Some(cx.now());
         }
