@@ -28,6 +28,8 @@ pub struct Response {
     fault: Option<Box<Error>>,
     /// Sent in place of the body.
     file: Option<Box<Path>>,
+    /// So much of the file: where it begins, and how long it is.
+    part: Option<(u64, Option<u64>)>,
 }
 
 impl Response {
@@ -41,6 +43,7 @@ impl Response {
             received: "".into(),
             fault: None,
             file: None,
+            part: None,
         }
     }
 
@@ -120,7 +123,29 @@ impl Response {
     /// assert_eq!(response.body(), b"");
     /// ```
     pub fn with_file(self, path: impl AsRef<Path>) -> Self {
-        Response { file: Some(path.as_ref().into()), ..self }
+        Response { file: Some(path.as_ref().into()), part: None, ..self }
+    }
+
+    /// A part of this file in place of a body: `length` bytes from `offset` on, `None` for all that
+    /// follows; what would lie behind the file's end is not sent. The client's own range is not
+    /// looked at: this is for programs that have chosen the part themselves. With status 206 the
+    /// `Content-Range` header is written, too. A part that begins behind the end is a 416. (Manual:
+    /// `withFile($path, $offset, $length)`.)
+    ///
+    /// ```
+    /// use workerman::Response;
+    ///
+    /// let second_kilobyte = Response::new(206).with_file_range("film.mp4", 1024, 1024);
+    /// let all_but_the_first = Response::new(200).with_file_range("log.txt", 512, None);
+    /// # assert_eq!((second_kilobyte.status(), all_but_the_first.status()), (206, 200));
+    /// ```
+    pub fn with_file_range(
+        self,
+        path: impl AsRef<Path>,
+        offset: u64,
+        length: impl Into<Option<u64>>,
+    ) -> Self {
+        Response { part: Some((offset, length.into())), ..self.with_file(path) }
     }
 
     /// This body instead of the one before.
@@ -185,6 +210,10 @@ impl Response {
 
     pub(super) fn take_file(&mut self) -> Option<Box<Path>> {
         self.file.take()
+    }
+
+    pub(super) fn take_part(&mut self) -> Option<(u64, Option<u64>)> {
+        self.part.take()
     }
 
     pub(super) fn forget(&mut self, name: &str) {
