@@ -3,6 +3,7 @@ use super::conditional::{Conditions, Plan, tag};
 use super::date::{self, date};
 use super::files::{self, About, File, Sending};
 use super::reply::{Chunk, Kind, Reply};
+use super::response::FromFile;
 use super::response::reason_of;
 use super::{Refused, list};
 use crate::protocols::tcp::LENT_FROM;
@@ -30,7 +31,7 @@ pub(super) struct Exchange {
     pub(super) conditions: Option<Box<Conditions>>,
     pub(super) file: Option<Box<Sending>>,
     /// The session's `Set-Cookie` line.
-    pub(super) cookie: Option<Box<String>>,
+    pub(super) cookie: Option<Box<str>>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -136,8 +137,8 @@ impl Exchange {
         if bodyless && (file.is_some() || !body.is_empty()) {
             return Err(Violation::new(format!("a response {status} has no body")));
         }
-        if let Some(path) = file {
-            return self.file(response, &path, out, cx);
+        if let Some(file) = file {
+            return self.file(response, *file, out, cx);
         }
         self.check_length(&response, body.len())?;
         if !bodyless && in_pieces(&response)? {
@@ -224,10 +225,11 @@ impl Exchange {
     fn file(
         &mut self,
         mut response: Response,
-        path: &Path,
+        FromFile { path, part }: FromFile,
         out: &mut Vec<u8>,
         cx: &mut Context,
     ) -> Encoded<'static> {
+        let path = &*path;
         let (file, about) = match files::open(path) {
             Ok(opened) => opened,
             Err(e) => {
@@ -241,7 +243,7 @@ impl Exchange {
         };
         // The program may have asked for it when the file was longer.
         response.forget("content-length");
-        if let Some((offset, length)) = response.take_part() {
+        if let Some((offset, length)) = part {
             let to = length.map_or(about.bytes, |n| offset.saturating_add(n).min(about.bytes));
             return self.chosen_part(response, (file, about, path), offset..to, out, cx);
         }

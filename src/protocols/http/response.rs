@@ -27,9 +27,15 @@ pub struct Response {
     /// The first thing in it that cannot be sent.
     fault: Option<Box<Error>>,
     /// Sent in place of the body.
-    file: Option<Box<Path>>,
-    /// So much of the file: where it begins, and how long it is.
-    part: Option<(u64, Option<u64>)>,
+    file: Option<Box<FromFile>>,
+}
+
+/// A file in place of a body.
+#[derive(Debug)]
+pub(super) struct FromFile {
+    pub(super) path: Box<Path>,
+    /// So much of it: where that begins, and how long it is.
+    pub(super) part: Option<(u64, Option<u64>)>,
 }
 
 impl Response {
@@ -43,7 +49,6 @@ impl Response {
             received: "".into(),
             fault: None,
             file: None,
-            part: None,
         }
     }
 
@@ -123,7 +128,8 @@ impl Response {
     /// assert_eq!(response.body(), b"");
     /// ```
     pub fn with_file(self, path: impl AsRef<Path>) -> Self {
-        Response { file: Some(path.as_ref().into()), part: None, ..self }
+        let file = FromFile { path: path.as_ref().into(), part: None };
+        Response { file: Some(Box::new(file)), ..self }
     }
 
     /// A part of this file in place of a body: `length` bytes from `offset` on, `None` for all that
@@ -145,7 +151,9 @@ impl Response {
         offset: u64,
         length: impl Into<Option<u64>>,
     ) -> Self {
-        Response { part: Some((offset, length.into())), ..self.with_file(path) }
+        let part = Some((offset, length.into()));
+        let file = FromFile { path: path.as_ref().into(), part };
+        Response { file: Some(Box::new(file)), ..self }
     }
 
     /// This body instead of the one before.
@@ -208,12 +216,8 @@ impl Response {
         std::mem::take(&mut self.body)
     }
 
-    pub(super) fn take_file(&mut self) -> Option<Box<Path>> {
+    pub(super) fn take_file(&mut self) -> Option<Box<FromFile>> {
         self.file.take()
-    }
-
-    pub(super) fn take_part(&mut self) -> Option<(u64, Option<u64>)> {
-        self.part.take()
     }
 
     pub(super) fn forget(&mut self, name: &str) {

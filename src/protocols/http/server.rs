@@ -432,7 +432,7 @@ impl Protocol for Http {
         if self.exchange.stage == Stage::Awaited && message.is_final() {
             match self.ticket.save() {
                 Ok(None) => {}
-                Ok(Some(line)) => self.exchange.cookie = Some(Box::new(line)),
+                Ok(Some(line)) => self.exchange.cookie = Some(line.into()),
                 Err(e) => message = unsaved(&e).into(),
             }
         }
