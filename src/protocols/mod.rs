@@ -8,6 +8,7 @@
 use crate::{Limits, Payload};
 use std::borrow::Cow;
 use std::fmt;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::result::Result;
 use std::time::{Instant, SystemTime};
@@ -20,7 +21,8 @@ pub(crate) mod websocket;
 
 pub use frame::Frame;
 pub use http::{
-    Chunk, Cookie, Http, Reply, Request, Response, SameSite, ServerSentEvent, UploadedFile,
+    Chunk, Cookie, FileSessions, Http, Reply, Request, Response, SameSite, ServerSentEvent,
+    Session, SessionOptions, SessionStore, UploadedFile,
 };
 pub use tcp::Tcp;
 pub use text::Text;
@@ -523,6 +525,10 @@ pub trait Serve: Protocol {
     /// Whose pages may connect, as the worker says.
     #[doc(hidden)]
     fn accepted_by(&mut self, _admission: &Rc<websocket::Admission>) {}
+
+    /// Where the client is (`None`: on a unix socket), and whether it came over TLS.
+    #[doc(hidden)]
+    fn accepted_from(&mut self, _remote: Option<SocketAddr>, _over_tls: bool) {}
 }
 
 /// Usable by an `AsyncTcpConnection`: `impl Dial for MyProtocol {}` says so of a protocol of your

@@ -3,6 +3,7 @@ use super::conditional::{Conditions, Plan, tag};
 use super::date::{self, date};
 use super::files::{self, About, File, Sending};
 use super::reply::{Chunk, Kind, Reply};
+use super::response::FromFile;
 use super::response::reason_of;
 use super::{Refused, list};
 use crate::protocols::tcp::LENT_FROM;
@@ -10,6 +11,7 @@ use crate::protocols::{Context, Violation};
 use crate::{Payload, Response};
 use std::borrow::Cow;
 use std::io::{ErrorKind, Write};
+use std::ops::Range;
 use std::path::Path;
 
 /// So much of a file is read at once.
@@ -28,6 +30,8 @@ pub(super) struct Exchange {
     pub(super) keep_alive: bool,
     pub(super) conditions: Option<Box<Conditions>>,
     pub(super) file: Option<Box<Sending>>,
+    /// The session's `Set-Cookie` line.
+    pub(super) cookie: Option<Box<str>>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -133,8 +137,8 @@ impl Exchange {
         if bodyless && (file.is_some() || !body.is_empty()) {
             return Err(Violation::new(format!("a response {status} has no body")));
         }
-        if let Some(path) = file {
-            return self.file(response, &path, out, cx);
+        if let Some(file) = file {
+            return self.file(response, *file, out, cx);
         }
         self.check_length(&response, body.len())?;
         if !bodyless && in_pieces(&response)? {
@@ -221,10 +225,11 @@ impl Exchange {
     fn file(
         &mut self,
         mut response: Response,
-        path: &Path,
+        FromFile { path, part }: FromFile,
         out: &mut Vec<u8>,
         cx: &mut Context,
     ) -> Encoded<'static> {
+        let path = &*path;
         let (file, about) = match files::open(path) {
             Ok(opened) => opened,
             Err(e) => {
@@ -238,6 +243,10 @@ impl Exchange {
         };
         // The program may have asked for it when the file was longer.
         response.forget("content-length");
+        if let Some((offset, length)) = part {
+            let to = length.map_or(about.bytes, |n| offset.saturating_add(n).min(about.bytes));
+            return self.chosen_part(response, (file, about, path), offset..to, out, cx);
+        }
         let tag = tag(&about);
         let plan = match (&self.conditions, response.status()) {
             (Some(conditions), 200) => conditions.plan(&about, &tag),
@@ -255,13 +264,44 @@ impl Exchange {
             }
             Plan::NotModified => self.response(response.with_status(304), out, cx),
             Plan::PreconditionFailed => self.response(short(412, reason_of(412)), out, cx),
-            Plan::Unsatisfiable => {
-                // RFC 9110 §14.4: how long it is, so that the client may ask better.
-                let all = format_args!("bytes */{}", about.bytes);
-                let response = short(416, reason_of(416)).with_header("Content-Range", all);
-                self.response(response, out, cx)
-            }
+            Plan::Unsatisfiable => self.unsatisfiable(&about, out, cx),
         }
+    }
+
+    /// RFC 9110 §14.4: how long it is, so that the client may ask better.
+    fn unsatisfiable(
+        &mut self,
+        about: &About,
+        out: &mut Vec<u8>,
+        cx: &mut Context,
+    ) -> Encoded<'static> {
+        let all = format_args!("bytes */{}", about.bytes);
+        let response = short(416, reason_of(416)).with_header("Content-Range", all);
+        self.response(response, out, cx)
+    }
+
+    /// The part of a file that the program has chosen. Validators are the whole file's: only a 206
+    /// says whose part it is.
+    fn chosen_part(
+        &mut self,
+        mut response: Response,
+        (file, about, path): (File, About, &Path),
+        Range { start, end }: Range<u64>,
+        out: &mut Vec<u8>,
+        cx: &mut Context,
+    ) -> Encoded<'static> {
+        let is_206 = response.status() == 206;
+        if start > about.bytes || (is_206 && start >= end) {
+            return self.unsatisfiable(&about, out, cx);
+        }
+        if is_206 {
+            let range = format_args!("bytes {start}-{}/{}", end - 1, about.bytes);
+            response = with_validators(response, path, &about, &tag(&about));
+            response = response.with_header("Content-Range", range);
+        } else if response.header("content-type").is_none() {
+            response = response.with_header("Content-Type", kind_of(path));
+        }
+        self.begin_file(response, file, start, end.max(start) - start, out, cx)
     }
 
     fn begin_file(
@@ -358,6 +398,9 @@ impl Exchange {
             // RFC 9112 §9.3: what HTTP/1.0 does not take for granted.
             (true, false) => out.extend_from_slice(b"Connection: keep-alive\r\n"),
             (false, _) => out.extend_from_slice(b"Connection: close\r\n"),
+        }
+        if let Some(cookie) = &self.cookie {
+            put_field("Set-Cookie", cookie, out);
         }
         match length {
             Length::None | Length::Open => out.extend_from_slice(b"\r\n"),

@@ -56,7 +56,7 @@ impl Collected {
                 Ok(length)
             }
             Collecting::Chunked(chunked) => {
-                let used = chunked.feed(buffer, limits.head_bytes, &mut take)?;
+                let used = chunked.feed(buffer, (limits.head_bytes, limits.headers), &mut take)?;
                 // Refused by what it announces, before that has come.
                 match (*bytes as u64).saturating_add(chunked.announced())
                     > limits.message_bytes as u64

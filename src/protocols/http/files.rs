@@ -132,7 +132,10 @@ pub(super) fn move_to(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 /// A file of this user's alone that takes the place of another one when it is whole.
-fn in_place_of(to: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+pub(super) fn in_place_of(
+    to: &Path,
+    write: impl FnOnce(&mut File) -> io::Result<()>,
+) -> io::Result<()> {
     let (beside, mut file) = fresh_beside(to)?;
     let done = write(&mut file).and_then(|()| fs::rename(&beside, to));
     if done.is_err() {

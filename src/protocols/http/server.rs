@@ -1,5 +1,6 @@
 //! The server's side of a connection: requests in their order, each answered before the next one
 //! is read.
+use super::Response;
 use super::answer::{Exchange, Stage, refusal};
 use super::chunked::Chunked;
 use super::collected::{Collected, Collecting, Sink};
@@ -8,15 +9,17 @@ use super::framing::{Body, Framing, Refused};
 use super::head::text_of;
 use super::multipart::{Parts, boundary_of, too_many_parts};
 use super::reply::{Kind, Reply};
-use super::request::{Content, Layout};
+use super::request::{Content, Layout, Origin};
+use super::session::Ticket;
 use super::upload::Form;
 use super::{FieldLines, HeadFault, HeadScan};
 use crate::protocols::websocket::Admission;
 use crate::protocols::{Context, Input, Protocol, Serve, Violation};
-use crate::{Farewell, Limits, Payload, Request};
+use crate::{Farewell, Payload, Request};
 use std::borrow::Cow;
+use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// An HTTP/1.1 server's side of a connection: `http://`.
 ///
@@ -45,7 +48,7 @@ pub struct Http {
     /// When the phase began; of a body, when its last byte came.
     since: Option<Instant>,
     /// Of the body that is coming: when it began, and how much of it is here.
-    body: Option<(Instant, usize)>,
+    body: Option<Box<(Instant, usize)>>,
     /// The client has said all it will say; an answer is still owed.
     half_closed: bool,
     /// The worker stops gracefully: the next answer is the last.
@@ -59,13 +62,13 @@ pub struct Http {
     passed_over: bool,
     /// Files of the last form that went to disk.
     uploads: Option<Box<Form>>,
+    /// Under this number lies the session that the request has asked for.
+    ticket: Ticket,
+    remote: Option<SocketAddr>,
+    over_tls: bool,
     /// Whose pages may open WebSockets here.
     admission: Option<Rc<Admission>>,
 }
-
-/// An answer is waited for so long at most where the client has ended its own direction: whether it
-/// still listens cannot be seen.
-const OWED: Duration = Duration::from_secs(60);
 
 /// What the connection's time is judged by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -223,13 +226,20 @@ impl Http {
             keep_alive: framing.keep_alive && !self.last,
             conditions,
             file: None,
+            cookie: None,
         };
         self.phase = Phase::Answering;
         self.body = None;
+        self.ticket.forget();
         self.scan = HeadScan::default();
         self.passed_over = false;
         self.uploads = None;
         framing.upgrades.then(|| self.admits(head.layout.fields(text)))
+    }
+
+    fn origin(&self, cx: &Context) -> Origin {
+        let (remote, over_tls) = (self.remote, self.over_tls);
+        Origin { number: self.ticket.number(), doors: cx.scene.doors, remote, over_tls }
     }
 
     #[cold]
@@ -246,6 +256,7 @@ impl Http {
         head: Head,
         package: &'a [u8],
         scratch: &'a mut Vec<u8>,
+        origin: Origin,
     ) -> Request<'a> {
         let (bytes, body) = package.split_at(head.bytes.min(package.len()));
         let text = if latin.is_empty() {
@@ -255,16 +266,23 @@ impl Http {
             std::str::from_utf8(scratch).unwrap_or("")
         };
         let admitted = self.begin_exchange(&head, text);
-        Request::new(text, head.layout, Content { body, spilled: "", admitted })
+        let content = Content { body, admitted, origin: Some(origin), ..Content::default() };
+        Request::new(text, head.layout, content)
     }
 
-    /// Body, head and the list of files go into `scratch`, where the program may see them.
+    /// Body, head, the list of files and the trailers go into `scratch`, where the program may see
+    /// them.
     fn deliver_collected<'a>(
         &mut self,
         collected: Collected,
         scratch: &'a mut Vec<u8>,
+        origin: Origin,
     ) -> Request<'a> {
-        let Collected { head, text, sink, .. } = collected;
+        let Collected { head, text, sink, body, .. } = collected;
+        let trailers = match body {
+            Collecting::Chunked(chunked) => chunked.into_trailers(),
+            Collecting::Counted { .. } => String::new(),
+        };
         let admitted = self.begin_exchange(&head, &text);
         let spilled = match sink {
             Sink::Memory(body) => {
@@ -281,10 +299,13 @@ impl Http {
         let body = scratch.len();
         scratch.extend_from_slice(text.as_bytes());
         scratch.extend_from_slice(spilled.as_bytes());
+        scratch.extend_from_slice(trailers.as_bytes());
         let (body, rest) = scratch.split_at(body);
         let rest = std::str::from_utf8(rest).unwrap_or("");
-        let (text, spilled) = rest.split_at_checked(text.len()).unwrap_or(("", ""));
-        Request::new(text, head.layout, Content { body, spilled, admitted })
+        let (text, rest) = rest.split_at_checked(text.len()).unwrap_or(("", ""));
+        let (spilled, trailers) = rest.split_at_checked(spilled.len()).unwrap_or(("", ""));
+        let content = Content { body, spilled, trailers, admitted, origin: Some(origin) };
+        Request::new(text, head.layout, content)
     }
 
     // ------------------------------------------------------------------ answering
@@ -303,28 +324,6 @@ impl Http {
         }
     }
 
-    /// The program has not answered in time.
-    #[cold]
-    fn answer_is_late(&mut self, cx: &mut Context) -> Result<(), Violation> {
-        if self.exchange.stage == Stage::File {
-            // It is on its way: whether bytes leave is judged elsewhere.
-            self.enter(Phase::Answering, cx);
-            return Ok(());
-        }
-        let begun = self.exchange.stage != Stage::Awaited;
-        self.exchange.stage = Stage::Idle;
-        if begun {
-            // A body that breaks off must not look whole.
-            return Err(Violation::new("the rest of an answer did not come (Limits::answer)"));
-        }
-        let limit = cx.limits().answer.as_secs_f64();
-        log::warn!(
-            "http: a request was not answered within {limit} s, and its client got a 503: answer \
-             each one, or give more time by Limits::answer"
-        );
-        Err(self.refuse(Refused::new(503, "the server did not answer (Limits::answer)"), cx))
-    }
-
     /// Tells the client what was wrong; the connection ends with it (RFC 9112 §9.6).
     #[cold]
     fn refuse(&mut self, refused: Refused, cx: &mut Context) -> Violation {
@@ -333,59 +332,13 @@ impl Http {
         cx.reply(&answer);
         Violation::new(refused.why).code(refused.status)
     }
+}
 
-    // ------------------------------------------------------------------ time
-
-    #[inline]
-    fn enter(&mut self, phase: Phase, cx: &mut Context) {
-        self.phase = phase;
-        self.since = Some(cx.now());
-        let Some(due) = self.due(cx) else { return };
-        if self.armed.is_none_or(|armed| due < armed) {
-            self.armed = Some(due);
-            cx.set_deadline(Some(due));
-        }
-    }
-
-    /// More of a body has come: so much of it is here.
-    fn more_body(&mut self, bytes: usize, cx: &Context) {
-        let now = cx.now();
-        let begun = self.body.map_or(now, |(begun, _)| begun);
-        self.body = Some((begun, bytes));
-        self.since = Some(now);
-    }
-
-    fn due(&self, cx: &Context) -> Option<Instant> {
-        let limits = cx.limits();
-        let after: Duration = match self.phase {
-            Phase::Head => limits.opening,
-            Phase::Idle => limits.http_idle,
-            Phase::Body => return self.body_due(limits),
-            Phase::Answering if self.half_closed => limits.answer.min(OWED),
-            Phase::Answering if self.exchange.stage != Stage::Awaited => return None,
-            Phase::Answering => limits.answer,
-        };
-        self.since?.checked_add(after)
-    }
-
-    /// The earlier of two: no byte for so long, or too few since the body began.
-    fn body_due(&self, limits: &Limits) -> Option<Instant> {
-        let stalled = self.since?.checked_add(limits.body_idle);
-        let Some((begun, bytes)) = self.body.filter(|_| limits.body_rate > 0) else {
-            return stalled;
-        };
-        let earned = Duration::from_secs_f64(bytes as f64 / limits.body_rate as f64);
-        let late = begun.checked_add(limits.body_idle.saturating_add(earned));
-        stalled.into_iter().chain(late).min()
-    }
-
-    /// The program's turn begins.
-    #[inline]
-    fn await_answer(&mut self, cx: &mut Context) {
-        if cx.limits().answer != Duration::MAX {
-            self.enter(Phase::Answering, cx);
-        }
-    }
+/// What the program has answered may not be true: a login that was not kept, a logout neither.
+#[cold]
+fn unsaved(e: &std::io::Error) -> Response {
+    log::error!("a session cannot be saved, its request is answered 500: {e}");
+    Response::new(500).with_body("500 Internal Server Error: the session cannot be saved\n")
 }
 
 /// A form that lies in memory is judged as one that goes to disk is.
@@ -407,7 +360,8 @@ fn judged(fault: HeadFault) -> Refused {
 
 impl Protocol for Http {
     const NAME: &'static str = "http";
-    const RUNS_NO_PROGRAM_CODE: bool = true;
+    /// A session's store is the program's.
+    const RUNS_NO_PROGRAM_CODE: bool = false;
     const PIECES_OUTLAST_CLOSE: bool = true;
     /// The limit counts a body without its head and its chunks' lines.
     const JUDGES_LENGTH: bool = true;
@@ -439,11 +393,13 @@ impl Protocol for Http {
             Reading::Head | Reading::EmptyLine => Ok(None),
             Reading::Whole(latin, head) => {
                 self.await_answer(cx);
-                Ok(Some(self.deliver(&latin, head, package, scratch)))
+                let origin = self.origin(cx);
+                Ok(Some(self.deliver(&latin, head, package, scratch, origin)))
             }
             Reading::Collected(collected) if collected.begun && collected.is_whole() => {
                 self.await_answer(cx);
-                Ok(Some(self.deliver_collected(*collected, scratch)))
+                let origin = self.origin(cx);
+                Ok(Some(self.deliver_collected(*collected, scratch, origin)))
             }
             Reading::Collected(mut collected) => {
                 collected.begun = true;
@@ -469,16 +425,22 @@ impl Protocol for Http {
     #[inline]
     fn encode_split<'m>(
         &mut self,
-        message: Self::Outgoing<'m>,
+        mut message: Self::Outgoing<'m>,
         out: &mut Vec<u8>,
         cx: &mut Context,
     ) -> Result<Option<Cow<'m, [u8]>>, Violation> {
+        if self.exchange.stage == Stage::Awaited && message.is_final() {
+            match self.ticket.save() {
+                Ok(None) => {}
+                Ok(Some(line)) => self.exchange.cookie = Some(line.into()),
+                Err(e) => message = unsaved(&e).into(),
+            }
+        }
         let lent = self.exchange.encode(message, out, cx)?;
         if self.exchange.stage == Stage::Idle {
             self.answered(cx);
-        } else if self.half_closed {
-            // Each piece gives time for the next one.
-            self.since = Some(cx.now());
+        } else {
+            self.piece_sent(cx);
         }
         Ok(lent)
     }
@@ -545,10 +507,7 @@ impl Protocol for Http {
     }
 
     fn hears_again(&mut self, cx: &mut Context) {
-        let now = cx.now();
-        let rested = self.since.map_or(Duration::ZERO, |since| now.duration_since(since));
-        self.body = self.body.map(|(begun, bytes)| (begun + rested, bytes));
-        self.since = self.since.map(|_| now);
+        self.forgive_rest(cx.now());
     }
 
     fn on_last(&mut self, _: &mut Context) {
@@ -582,7 +541,14 @@ impl Serve for Http {
     fn accepted_by(&mut self, admission: &Rc<Admission>) {
         self.admission = Some(admission.clone());
     }
+
+    fn accepted_from(&mut self, remote: Option<SocketAddr>, over_tls: bool) {
+        self.remote = remote;
+        self.over_tls = over_tls;
+    }
 }
+
+mod time;
 
 #[cfg(test)]
 mod tests;
