@@ -55,7 +55,12 @@ macro_rules! of_both_sides {
             cx: &mut Context,
         ) -> Result<(), Violation> {
             let opcode = self.session.opcode_of(&message)?;
-            frame::put(ROLE, opcode, message.as_bytes(), out, cx);
+            let payload = message.as_bytes();
+            if self.session.deflates() && self.session.put_deflated(ROLE, opcode, payload, out, cx)
+            {
+                return Ok(());
+            }
+            frame::put(ROLE, opcode, payload, out, cx);
             Ok(())
         }
 
@@ -79,6 +84,11 @@ macro_rules! of_both_sides {
     };
 }
 
+#[cfg(feature = "deflate")]
+mod deflate;
+#[cfg(not(feature = "deflate"))]
+#[path = "no_deflate.rs"]
+mod deflate;
 mod frame;
 mod handshake;
 mod mask;
@@ -86,6 +96,8 @@ pub(crate) mod session;
 mod utf8;
 mod ws;
 
+#[cfg(feature = "deflate")]
+pub use deflate::Deflate;
 pub(crate) use handshake::client::Opening;
 #[doc(hidden)]
 pub use handshake::origin::Admission;
@@ -158,6 +170,24 @@ impl Websocket {
         Ok(websocket)
     }
 
+    /// Compresses messages if the client of [`accept`](Websocket::accept) offers it; an `Http`
+    /// worker has no setting for it.
+    ///
+    /// ```
+    /// use workerman::{Deflate, Request, Response, Websocket};
+    ///
+    /// fn accept(request: &Request) -> Result<Websocket, Response> {
+    ///     Ok(Websocket::accept(request)?.with_deflate(Deflate::default()))
+    /// }
+    /// ```
+    #[cfg(feature = "deflate")]
+    pub fn with_deflate(mut self, deflate: Deflate) -> Self {
+        if let Some(answering) = self.answering() {
+            answering.deflate_by(deflate);
+        }
+        self
+    }
+
     /// Whose pages may connect; without it, those of the server's own host.
     pub(crate) fn admit_by(&mut self, admission: Rc<Admission>) {
         if let Some(answering) = self.answering() {
@@ -223,7 +253,10 @@ impl Websocket {
                 self.session.refused();
                 cx.close();
             }
-            Some(Verdict::Admitted(request)) => {
+            Some(Verdict::Admitted(request, agreed)) => {
+                if let Some(agreed) = agreed {
+                    self.session.agree(agreed);
+                }
                 self.session.opened();
                 cx.release();
                 cx.note(Event::Upgraded(request));
@@ -254,6 +287,11 @@ impl Protocol for Websocket {
             return self.encode(message, out, cx).map(|()| None);
         }
         let opcode = self.session.opcode_of(&message)?;
+        if self.session.deflates()
+            && self.session.put_deflated(ROLE, opcode, message.as_bytes(), out, cx)
+        {
+            return Ok(None);
+        }
         frame::put_head(ROLE, opcode, length, out);
         Ok(Some(message.into_bytes()))
     }

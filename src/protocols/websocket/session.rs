@@ -10,6 +10,7 @@
 //! An idle session is sixteen bytes: what only a handshake, a fragmented message or the end needs
 //! stands in a box.
 use super::WebsocketType;
+use super::deflate::Compression;
 use super::frame::{self, CONTROL_MOST, Control, Head, Opcode, Role, broken};
 use super::handshake::Pending;
 use super::mask;
@@ -52,10 +53,12 @@ struct More {
     close: Option<(u16, Box<str>)>,
     peers_code: Option<u16>,
     heartbeat: Option<[u8; 8]>,
+    deflate: Option<Box<Compression>>,
 }
 
 const WANTS_PINGS: u8 = 1;
 const WANTS_PONGS: u8 = 2;
+const WANTS_DEFLATE: u8 = 4;
 
 /// A close frame's longest reason (RFC 6455 §5.5.1: the code takes two bytes).
 const REASON_MOST: usize = CONTROL_MOST - 2;
@@ -169,6 +172,7 @@ impl Session {
                 || more.close.is_some()
                 || more.peers_code.is_some()
                 || more.heartbeat.is_some()
+                || more.deflate.is_some()
         };
         if !self.more.as_deref().is_some_and(needed) {
             self.more = None;
@@ -245,9 +249,17 @@ impl Session {
                 Input::Package(buffer.len())
             });
         }
-        let Some(head) = Head::read(role, buffer)? else { return Ok(Input::Partial) };
+        let Some(head) = Head::read_with(role, self.deflates(), buffer)? else {
+            return Ok(Input::Partial);
+        };
         let total = self.judge(&head, cx)?;
-        if total <= buffer.len() || !self.is_text(head.opcode) {
+        if total <= buffer.len() {
+            return Ok(Input::Package(total));
+        }
+        if self.is_compressed(&head) {
+            return self.inflate_early(&head, buffer, total, cx);
+        }
+        if !self.is_text(head.opcode) {
             return Ok(Input::Package(total));
         }
         // RFC 6455 §8.1: an endpoint that finds invalid UTF-8 must fail the connection; why wait
@@ -276,13 +288,16 @@ impl Session {
         if self.is_over() {
             return Ok(None);
         }
-        let head = match Head::read(role, frame)? {
+        let head = match Head::read_with(role, self.deflates(), frame)? {
             Some(head) if self.judge(&head, cx)? == frame.len() => head,
             _ => return Err(broken("a frame that is not as long as it says")),
         };
         let payload = &mut frame[head.length..];
         match head.opcode {
             Opcode::Continuation | Opcode::Text | Opcode::Binary => {
+                if self.is_compressed(&head) {
+                    return self.take_compressed(&head, payload, scratch, cx.limits());
+                }
                 self.take_data(&head, payload, scratch)
             }
             opcode => {
@@ -317,8 +332,12 @@ impl Session {
         if fragments > 0 && fragments >= limits.fragments {
             return Err(too_big("fragments", limits.fragments, "fragments"));
         }
+        let mut most = limits.message_bytes;
+        if self.is_compressed(head) {
+            (before, most) = (0, compressed::most_compressed(most));
+        }
         // A sum beyond the address space is above every limit.
-        let message = payload.checked_add(before).filter(|sum| *sum <= limits.message_bytes);
+        let message = payload.checked_add(before).filter(|sum| *sum <= most);
         match (message, payload.checked_add(head.length)) {
             (Some(_), Some(total)) => Ok(total),
             _ => Err(too_big("message_bytes", limits.message_bytes, "bytes")),
@@ -423,6 +442,7 @@ impl Session {
         self.state = State::Over;
         if let Some(more) = &mut self.more {
             (more.message, more.fragments, more.heartbeat) = (Vec::new(), 0, None);
+            more.deflate = None;
         }
     }
 }
@@ -566,5 +586,6 @@ fn too_big(limit: &str, most: usize, what: &str) -> Violation {
     Violation::new(format!("a message of more than {most} {what} (Limits::{limit})")).code(1009)
 }
 
+mod compressed;
 #[cfg(test)]
 mod tests;

@@ -46,7 +46,10 @@ impl Ws {
     #[inline(never)]
     fn handshake_decode(&mut self, package: &[u8], cx: &mut Context) -> Result<(), Violation> {
         let Some(asking) = self.asking() else { return Ok(()) };
-        if let Some(response) = asking.decode(package, cx)? {
+        if let Some((response, agreed)) = asking.decode(package, cx)? {
+            if let Some(agreed) = agreed {
+                self.session.agree(agreed);
+            }
             self.session.opened();
             cx.release();
             cx.note(Event::Opened(response));
