@@ -22,6 +22,11 @@ pub(super) enum Opcode {
 }
 
 impl Opcode {
+    #[inline(always)]
+    pub(super) fn of(is_text: bool) -> Opcode {
+        if is_text { Opcode::Text } else { Opcode::Binary }
+    }
+
     fn is_control(self) -> bool {
         self as u8 >= 8
     }

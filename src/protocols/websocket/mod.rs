@@ -54,14 +54,7 @@ macro_rules! of_both_sides {
             out: &mut Vec<u8>,
             cx: &mut Context,
         ) -> Result<(), Violation> {
-            let opcode = self.session.opcode_of(&message)?;
-            let payload = message.as_bytes();
-            if self.session.deflates() && self.session.put_deflated(ROLE, opcode, payload, out, cx)
-            {
-                return Ok(());
-            }
-            frame::put(ROLE, opcode, payload, out, cx);
-            Ok(())
+            self.session.put(ROLE, message, out, cx)
         }
 
         fn encode_payload(
@@ -286,13 +279,9 @@ impl Protocol for Websocket {
         if length < LENT_FROM {
             return self.encode(message, out, cx).map(|()| None);
         }
-        let opcode = self.session.opcode_of(&message)?;
-        if self.session.deflates()
-            && self.session.put_deflated(ROLE, opcode, message.as_bytes(), out, cx)
-        {
+        if !self.session.put_lent(ROLE, &message, out, cx)? {
             return Ok(None);
         }
-        frame::put_head(ROLE, opcode, length, out);
         Ok(Some(message.into_bytes()))
     }
 

@@ -9,14 +9,13 @@
 //!
 //! An idle session is sixteen bytes: what only a handshake, a fragmented message or the end needs
 //! stands in a box.
-use super::WebsocketType;
 use super::deflate::Compression;
 use super::frame::{self, CONTROL_MOST, Control, Head, Opcode, Role, broken};
 use super::handshake::Pending;
 use super::mask;
 use super::utf8::Utf8;
+use crate::Data;
 use crate::protocols::{Context, Event, Farewell, Glance, Input, Violation};
-use crate::{Data, Payload};
 
 /// One session's state.
 #[derive(Debug)]
@@ -26,7 +25,8 @@ pub struct Session {
     judged: u32,
     utf8: Utf8,
     state: State,
-    kind: Option<WebsocketType>,
+    /// What is unusual about what leaves; zero: nothing is.
+    sends: u8,
     wants: u8,
 }
 
@@ -58,7 +58,6 @@ struct More {
 
 const WANTS_PINGS: u8 = 1;
 const WANTS_PONGS: u8 = 2;
-const WANTS_DEFLATE: u8 = 4;
 
 /// A close frame's longest reason (RFC 6455 §5.5.1: the code takes two bytes).
 const REASON_MOST: usize = CONTROL_MOST - 2;
@@ -71,7 +70,7 @@ impl Session {
             judged: 0,
             utf8: Utf8::Complete,
             state: State::Opening,
-            kind: None,
+            sends: 0,
             wants: 0,
         }
     }
@@ -120,14 +119,6 @@ impl Session {
         }
         self.tidy();
         Err(wrong)
-    }
-
-    pub(crate) fn set_kind(&mut self, kind: Option<WebsocketType>) {
-        self.kind = kind;
-    }
-
-    pub(crate) fn kind(&self) -> Option<WebsocketType> {
-        self.kind
     }
 
     /// Whether the program has a callback for pings: without one they are no events.
@@ -449,25 +440,6 @@ impl Session {
 
 /// What leaves.
 impl Session {
-    /// The opcode of a message, by its own kind or by what the program has set.
-    #[inline(always)]
-    pub(super) fn opcode_of(&self, message: &Payload) -> Result<Opcode, Violation> {
-        match self.kind {
-            None if message.is_text() => Ok(Opcode::Text),
-            None | Some(WebsocketType::ArrayBuffer) => Ok(Opcode::Binary),
-            Some(WebsocketType::Blob) => {
-                // RFC 6455 §5.6: a text frame holds UTF-8; the peer would have to end the session.
-                if message.is_text() || simdutf8::basic::from_utf8(message.as_bytes()).is_ok() {
-                    return Ok(Opcode::Text);
-                }
-                Err(Violation::new(
-                    "BINARY_TYPE_BLOB sends text, and these bytes are not UTF-8: \
-                     set BINARY_TYPE_ARRAYBUFFER",
-                ))
-            }
-        }
-    }
-
     /// Appends a ping or pong frame of the program's own.
     pub(super) fn put_control(
         role: Role,
@@ -587,5 +559,6 @@ fn too_big(limit: &str, most: usize, what: &str) -> Violation {
 }
 
 mod compressed;
+mod sending;
 #[cfg(test)]
 mod tests;

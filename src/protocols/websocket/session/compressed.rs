@@ -1,8 +1,9 @@
-//! The messages of a session that compresses (RFC 7692).
+//! What arrives at a session that compresses (RFC 7692).
 use super::super::deflate::{Agreement, Compression, Fault};
-use super::super::frame::{self, Head, Opcode, Role, broken};
+use super::super::frame::{Head, Opcode, broken};
 use super::super::mask;
-use super::{More, Session, State, WANTS_DEFLATE, not_utf8, text, too_big};
+use super::sending::SENDS_DEFLATED;
+use super::{More, Session, State, not_utf8, text, too_big};
 use crate::protocols::{Context, Input, Violation};
 use crate::{Data, Limits};
 
@@ -10,30 +11,12 @@ impl Session {
     /// The handshake's agreement, before [`opened`](Session::opened).
     pub(in crate::protocols::websocket) fn agree(&mut self, agreed: Agreement) {
         self.more().deflate = Some(Box::new(Compression::new(agreed)));
-        self.wants |= WANTS_DEFLATE;
+        self.sends |= SENDS_DEFLATED;
     }
 
     /// Whether messages may be compressed; the peer's, also when we say no more.
-    #[inline(always)]
-    pub(in crate::protocols::websocket) fn deflates(&self) -> bool {
-        self.wants & WANTS_DEFLATE != 0
-    }
-
-    /// Appends the message compressed; `false`: it goes as it is.
-    #[cold]
-    #[inline(never)]
-    pub(in crate::protocols::websocket) fn put_deflated(
-        &mut self,
-        role: Role,
-        opcode: Opcode,
-        payload: &[u8],
-        out: &mut Vec<u8>,
-        cx: &mut Context,
-    ) -> bool {
-        let deflate = self.more.as_mut().and_then(|more| more.deflate.as_deref_mut());
-        deflate.is_some_and(|deflate| {
-            deflate.deflate(payload, |packed| frame::put_packed(role, opcode, packed, out, cx))
-        })
+    pub(super) fn deflates(&self) -> bool {
+        self.sends & SENDS_DEFLATED != 0
     }
 
     /// Whether this frame's payload is compressed, and a message's that counts.
