@@ -3,6 +3,8 @@
 //! Python `websockets`, Node `ws`, nginx and curl must be installed (`.ci/run` does it); where one is
 //! missing its tests fail and say what to install.
 mod clients;
+#[cfg(feature = "deflate")]
+mod compressed;
 mod http;
 mod peers;
 mod programs;

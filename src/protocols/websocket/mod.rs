@@ -54,7 +54,11 @@ macro_rules! of_both_sides {
             out: &mut Vec<u8>,
             cx: &mut Context,
         ) -> Result<(), Violation> {
-            self.session.put(ROLE, message, out, cx)
+            if self.session.sends_unusually() {
+                return self.session.put_unusual((ROLE, usize::MAX), message, out, cx).map(|_| ());
+            }
+            frame::put(ROLE, Opcode::of(message.is_text()), message.as_bytes(), out, cx);
+            Ok(())
         }
 
         fn encode_payload(
@@ -275,13 +279,15 @@ impl Protocol for Websocket {
         out: &mut Vec<u8>,
         cx: &mut Context,
     ) -> Result<Option<Cow<'m, [u8]>>, Violation> {
-        let length = message.as_bytes().len();
-        if length < LENT_FROM {
-            return self.encode(message, out, cx).map(|()| None);
+        if self.session.sends_unusually() {
+            return self.session.put_unusual((ROLE, LENT_FROM), message, out, cx);
         }
-        if !self.session.put_lent(ROLE, &message, out, cx)? {
+        let (opcode, payload) = (Opcode::of(message.is_text()), message.as_bytes());
+        if payload.len() < LENT_FROM {
+            frame::put(ROLE, opcode, payload, out, cx);
             return Ok(None);
         }
+        frame::put_head(ROLE, opcode, payload.len(), out);
         Ok(Some(message.into_bytes()))
     }
 

@@ -1,6 +1,6 @@
 //! WebSocket (RFC 6455), the client's side.
 use super::WebsocketType;
-use super::frame::Role;
+use super::frame::{self, Opcode, Role};
 use super::handshake::Pending;
 use super::handshake::client::Asking;
 use super::sealed::Side;

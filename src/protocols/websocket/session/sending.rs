@@ -4,6 +4,7 @@ use super::super::frame::{self, Opcode, Role};
 use super::Session;
 use crate::Payload;
 use crate::protocols::{Context, Violation};
+use std::borrow::Cow;
 
 const SENDS_BLOB: u8 = 1;
 const SENDS_ARRAY_BUFFER: u8 = 2;
@@ -27,29 +28,38 @@ impl Session {
         }
     }
 
-    /// Appends a message.
+    /// Whether a message needs [`put_unusual`](Session::put_unusual).
     #[inline(always)]
-    pub(in crate::protocols::websocket) fn put(
+    pub(in crate::protocols::websocket) fn sends_unusually(&self) -> bool {
+        self.sends != 0
+    }
+
+    /// Appends a message whose type the program has set, or that may go compressed; or its head,
+    /// and lends the payload from `lent_from` bytes on.
+    #[cold]
+    #[inline(never)]
+    pub(in crate::protocols::websocket) fn put_unusual<'m>(
         &mut self,
-        role: Role,
-        message: Payload,
+        (role, lent_from): (Role, usize),
+        message: Payload<'m>,
         out: &mut Vec<u8>,
         cx: &mut Context,
-    ) -> Result<(), Violation> {
-        let (is_text, payload) = (message.is_text(), message.as_bytes());
-        let mut opcode = Opcode::of(is_text);
-        if self.sends != 0 {
-            match self.put_unusual(role, is_text, payload, out, cx)? {
-                Some(chosen) => opcode = chosen,
-                None => return Ok(()),
-            }
+    ) -> Result<Option<Cow<'m, [u8]>>, Violation> {
+        let payload = message.as_bytes();
+        let opcode = self.opcode_of(message.is_text(), payload)?;
+        if self.put_deflated(role, opcode, payload, out, cx) {
+            return Ok(None);
         }
-        frame::put(role, opcode, payload, out, cx);
-        Ok(())
+        if payload.len() < lent_from {
+            frame::put(role, opcode, payload, out, cx);
+            return Ok(None);
+        }
+        frame::put_head(role, opcode, payload.len(), out);
+        Ok(Some(message.into_bytes()))
     }
 
     /// The opcode of a message, by its own kind or by what the program has set.
-    pub(super) fn opcode_of(&self, is_text: bool, payload: &[u8]) -> Result<Opcode, Violation> {
+    fn opcode_of(&self, is_text: bool, payload: &[u8]) -> Result<Opcode, Violation> {
         match self.kind() {
             None => Ok(Opcode::of(is_text)),
             Some(WebsocketType::ArrayBuffer) => Ok(Opcode::Binary),
@@ -66,40 +76,8 @@ impl Session {
         }
     }
 
-    /// Appends a message that goes compressed; otherwise the opcode with which it goes as it is.
-    #[cold]
-    #[inline(never)]
-    fn put_unusual(
-        &mut self,
-        role: Role,
-        is_text: bool,
-        payload: &[u8],
-        out: &mut Vec<u8>,
-        cx: &mut Context,
-    ) -> Result<Option<Opcode>, Violation> {
-        let opcode = self.opcode_of(is_text, payload)?;
-        let put = self.put_deflated(role, opcode, payload, out, cx);
-        Ok((!put).then_some(opcode))
-    }
-
-    /// Appends the head of a message whose payload is lent; `false`: it went compressed.
-    pub(in crate::protocols::websocket) fn put_lent(
-        &mut self,
-        role: Role,
-        message: &Payload,
-        out: &mut Vec<u8>,
-        cx: &mut Context,
-    ) -> Result<bool, Violation> {
-        let (is_text, payload) = (message.is_text(), message.as_bytes());
-        let Some(opcode) = self.put_unusual(role, is_text, payload, out, cx)? else {
-            return Ok(false);
-        };
-        frame::put_head(role, opcode, payload.len(), out);
-        Ok(true)
-    }
-
     /// Appends the message compressed; `false`: it goes as it is.
-    pub(super) fn put_deflated(
+    fn put_deflated(
         &mut self,
         role: Role,
         opcode: Opcode,
