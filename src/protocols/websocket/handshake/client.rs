@@ -19,7 +19,7 @@ pub(crate) struct Opening {
     origin: Option<Box<str>>,
     protocols: Option<Box<str>>,
     kind: Option<WebsocketType>,
-    deflate: Option<Deflate>,
+    deflate: Option<Box<Deflate>>,
 }
 
 impl Opening {
@@ -69,7 +69,7 @@ impl Opening {
 
     #[cfg(feature = "deflate")]
     pub(crate) fn set_deflate(&mut self, deflate: Deflate) {
-        self.deflate = Some(deflate);
+        self.deflate = Some(Box::new(deflate));
     }
 
     fn header(&self, name: &str) -> Option<&str> {
@@ -99,7 +99,7 @@ impl Asking {
         let opening = target.opening;
         let asked = opening.header("Sec-WebSocket-Protocol").or(opening.protocols.as_deref());
         let asked = asked.unwrap_or("").into();
-        let deflate = opening.deflate;
+        let deflate = opening.deflate.as_deref().copied();
         Asking { before_key, behind_key, asked, deflate, ..Asking::default() }
     }
 
