@@ -213,6 +213,8 @@ fn a_header_that_cannot_be_read_is_answered_with_400() {
     }
 }
 
+type Check<'a> = (&'a str, Option<Deflate>, &'a str, Result<(), &'a str>);
+
 /// What a client makes of an answer: `Ok` or what its failure says.
 #[test]
 fn a_client_checks_the_answer() {
@@ -221,7 +223,7 @@ fn a_client_checks_the_answer() {
     let small = plain.client_max_window_bits(10).expect("a window");
     let asks = plain.server_max_window_bits(10).expect("a window");
     let forget = plain.server_no_context_takeover(true);
-    let rows: &[(&str, Option<Deflate>, &str, Result<(), &str>)] = &[
+    let rows: &[Check] = &[
         ("§5.3: agreed", Some(plain), OURS, Ok(())),
         ("§5.3: declined", Some(plain), "", Ok(())),
         ("RFC 6455 §4.1: MUST fail what was not offered", None, OURS, Err("nobody asked for")),
@@ -524,7 +526,7 @@ fn rsv1_without_an_agreement() {
 }
 
 /// Inflates with a window of so many bits, from message to message or each by itself.
-fn unpack(frames: &[(u8, Vec<u8>)], bits: u8, takes_over: bool) -> Vec<String> {
+fn unpack(frames: &[Frame], bits: u8, takes_over: bool) -> Vec<String> {
     let mut inflater = Inflate::new(false, bits);
     let mut texts = Vec::new();
     for (_, payload) in frames.iter().filter(|(first, _)| *first == TEXT | RSV1) {

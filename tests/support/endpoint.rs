@@ -47,8 +47,8 @@ pub(crate) struct Heard {
     pub(crate) events: Vec<String>,
     /// What our side said for a handshake: the request, or the answer.
     pub(crate) head: String,
-    /// The frames behind it: first byte, and payload unmasked.
-    pub(crate) frames: Vec<(u8, Vec<u8>)>,
+    /// The frames behind it.
+    pub(crate) frames: Vec<Frame>,
 }
 
 impl Heard {
@@ -153,7 +153,9 @@ impl Play<'_> {
     }
 }
 
-type Thread = JoinHandle<(String, Vec<(u8, Vec<u8>)>)>;
+/// First byte, and payload unmasked.
+pub(crate) type Frame = (u8, Vec<u8>);
+type Thread = JoinHandle<(String, Vec<Frame>)>;
 
 fn line_of(data: Data) -> String {
     match data {
@@ -232,7 +234,7 @@ pub(crate) fn head_to(to: Ours, first: u8, length: u64) -> Vec<u8> {
 }
 
 /// The whole frames of a stream.
-fn frames_of(mut stream: &[u8]) -> Vec<(u8, Vec<u8>)> {
+fn frames_of(mut stream: &[u8]) -> Vec<Frame> {
     let mut frames = Vec::new();
     while let Some((frame, behind)) = first_frame(stream) {
         frames.push(frame);
@@ -241,7 +243,7 @@ fn frames_of(mut stream: &[u8]) -> Vec<(u8, Vec<u8>)> {
     frames
 }
 
-fn first_frame(stream: &[u8]) -> Option<((u8, Vec<u8>), &[u8])> {
+fn first_frame(stream: &[u8]) -> Option<(Frame, &[u8])> {
     let (&[first, second], behind) = stream.split_first_chunk()?;
     let (length, behind) = match second & 0x7f {
         126 => {

@@ -220,6 +220,7 @@ struct Kind {
 #[derive(Default)]
 struct Pool {
     deflaters: Vec<(Kind, Box<Deflate>)>,
+    #[expect(clippy::vec_box, reason = "as they go to a session and come back")]
     inflaters: Vec<Box<Inflate>>,
     room: Vec<u8>,
 }

@@ -78,6 +78,9 @@ impl Opening {
     }
 }
 
+/// The server's 101, and what it agrees to.
+type Agreed = (Box<Response>, Option<Agreement>);
+
 /// A handshake from the address to the verified answer.
 #[derive(Debug, Default)]
 pub(crate) struct Asking {
@@ -146,7 +149,7 @@ impl Asking {
         &mut self,
         package: &[u8],
         cx: &mut Context,
-    ) -> Result<Option<(Box<Response>, Option<Agreement>)>, Violation> {
+    ) -> Result<Option<Agreed>, Violation> {
         if let Some(refusal) = &mut self.refusal {
             refusal.feed(package);
             return self.refused_if_complete(cx);
@@ -178,10 +181,7 @@ impl Asking {
         }
     }
 
-    fn refused_if_complete(
-        &mut self,
-        cx: &mut Context,
-    ) -> Result<Option<(Box<Response>, Option<Agreement>)>, Violation> {
+    fn refused_if_complete(&mut self, cx: &mut Context) -> Result<Option<Agreed>, Violation> {
         match self.refusal.take_if(|refusal| refusal.is_complete()) {
             Some(refusal) => Err(refusal.told(cx)),
             None => Ok(None),
