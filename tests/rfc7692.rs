@@ -526,7 +526,7 @@ fn rsv1_without_an_agreement() {
 }
 
 /// Inflates with a window of so many bits, from message to message or each by itself.
-fn unpack(frames: &[Frame], bits: u8, takes_over: bool) -> Vec<String> {
+fn unpack(frames: &[Wire], bits: u8, takes_over: bool) -> Vec<String> {
     let mut inflater = Inflate::new(false, bits);
     let mut texts = Vec::new();
     for (_, payload) in frames.iter().filter(|(first, _)| *first == TEXT | RSV1) {

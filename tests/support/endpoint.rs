@@ -48,7 +48,7 @@ pub(crate) struct Heard {
     /// What our side said for a handshake: the request, or the answer.
     pub(crate) head: String,
     /// The frames behind it.
-    pub(crate) frames: Vec<Frame>,
+    pub(crate) frames: Vec<Wire>,
 }
 
 impl Heard {
@@ -154,8 +154,8 @@ impl Play<'_> {
 }
 
 /// First byte, and payload unmasked.
-pub(crate) type Frame = (u8, Vec<u8>);
-type Thread = JoinHandle<(String, Vec<Frame>)>;
+pub(crate) type Wire = (u8, Vec<u8>);
+type Thread = JoinHandle<(String, Vec<Wire>)>;
 
 fn line_of(data: Data) -> String {
     match data {
@@ -234,7 +234,7 @@ pub(crate) fn head_to(to: Ours, first: u8, length: u64) -> Vec<u8> {
 }
 
 /// The whole frames of a stream.
-fn frames_of(mut stream: &[u8]) -> Vec<Frame> {
+fn frames_of(mut stream: &[u8]) -> Vec<Wire> {
     let mut frames = Vec::new();
     while let Some((frame, behind)) = first_frame(stream) {
         frames.push(frame);
@@ -243,7 +243,7 @@ fn frames_of(mut stream: &[u8]) -> Vec<Frame> {
     frames
 }
 
-fn first_frame(stream: &[u8]) -> Option<(Frame, &[u8])> {
+fn first_frame(stream: &[u8]) -> Option<(Wire, &[u8])> {
     let (&[first, second], behind) = stream.split_first_chunk()?;
     let (length, behind) = match second & 0x7f {
         126 => {
