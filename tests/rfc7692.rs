@@ -7,7 +7,9 @@
 
 mod support;
 
+use std::io::Write;
 use support::endpoint::*;
+use support::*;
 use workerman::prelude::*;
 use workerman::{Deflate, Limits};
 use zlib_rs::{DeflateFlush, Inflate, InflateFlush};
@@ -586,4 +588,70 @@ fn what_leaves() {
             }
         }
     }
+}
+
+/// A WebSocket on an http worker's port is compressed where the program says so.
+#[test]
+fn an_accepted_upgrade_request_may_be_compressed() {
+    for wanted in [false, true] {
+        let worker = Worker::<Http>::listen("http://127.0.0.1:0").expect("it listens");
+        worker.on_message(move |con, request| match Websocket::accept(&request) {
+            Err(refusal) => drop(con.send(refusal)),
+            Ok(websocket) => {
+                let deflate = Deflate::new().threshold(0);
+                let websocket = if wanted { websocket.with_deflate(deflate) } else { websocket };
+                con.upgrade_with(websocket).on_message(|con, data| con.send(data));
+            }
+        });
+        turn_until(|| worker.local_addr().is_some());
+        let addr = worker.local_addr().expect("it listens");
+        let peer = std::thread::spawn(move || {
+            let mut stream = raw_connect(addr);
+            let request = "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\n\
+                           Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+                           Sec-WebSocket-Extensions: permessage-deflate\r\n\
+                           Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+            stream.write_all(request.as_bytes()).expect("the request");
+            let head = read_head(&mut stream);
+            let frame = frame_to(Ours::Server, TEXT | RSV1, &pack(&[b'a'; 100]));
+            stream.write_all(&frame).expect("a message");
+            (head, read_frame(&mut stream))
+        });
+        turn_until(|| peer.is_finished());
+        let (head, (first, payload)) = peer.join().expect("it has played");
+        assert_eq!(head.contains("permessage-deflate; server_no_context_takeover"), wanted);
+        if wanted {
+            assert_eq!(first, TEXT | RSV1);
+            assert_eq!(unpack(&[(first, payload)], 15, false), ["a".repeat(100)]);
+        } else {
+            assert_eq!((first, &payload[..2]), (0x88, &1002u16.to_be_bytes()[..]));
+        }
+        worker.unlisten();
+    }
+}
+
+/// What waits is counted as it leaves: compressed.
+#[test]
+fn the_send_buffer_counts_compressed_bytes() {
+    let waiting = std::rc::Rc::new(std::cell::Cell::new(0));
+    let told = waiting.clone();
+    let set = move |worker: Worker<Websocket>| {
+        worker.set_websocket_deflate(Deflate::default());
+        worker.set_limits(Limits::new().send_buffer_bytes(100_000));
+        let told = told.clone();
+        worker.on_websocket_connected(move |con, _| {
+            // Five times the limit, were it not compressed.
+            for _ in 0..10 {
+                assert_ne!(con.send("a".repeat(50_000)), Sent::Dropped);
+            }
+            told.set(con.send_buffer_len());
+        });
+    };
+    let lines = "Sec-WebSocket-Extensions: permessage-deflate\r\n";
+    let (ours, cut) = (Ours::Server, Cut::Whole);
+    let play = Play { ours, cut, lines, says: vec![], sends: &[], client: &|_| {}, server: &set };
+    let heard = play.run();
+    assert_eq!(heard.frames.len(), 11);
+    assert!(heard.frames[..10].iter().all(|(first, load)| *first == 0xc1 && load.len() < 200));
+    assert!((500..5000).contains(&waiting.get()), "{}", waiting.get());
 }

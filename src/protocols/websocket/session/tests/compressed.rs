@@ -176,6 +176,13 @@ fn behind_our_close_frame_compressed_data_is_discarded() {
 
 #[test]
 fn what_is_sent_before_the_handshake_and_control_frames_are_not_compressed() {
+    let mut opening = super::super::super::Opening::default();
+    opening.set_deflate(super::super::super::Deflate::new().threshold(0));
+    let mut line = dialled(&opening);
+    line.send("too early, too early, too early");
+    line.out.clear();
+    line.feed(answer_with("Sec-WebSocket-Extensions: permessage-deflate\r\n").as_bytes());
+    assert_eq!(sent(Role::Client, &line.out)[0].0, TEXT);
     let mut line = deflating_client(&Limits::new(), "");
     line.send("Hello, Hello, Hello, Hello");
     line.send("Hello, Hello, Hello, Hello");
