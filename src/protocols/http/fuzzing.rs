@@ -7,7 +7,8 @@ pub fn http_request(bytes: &[u8]) {
     // A right request with something strange in it.
     if let [at, rest @ ..] = bytes {
         let request = b"POST /a?b=c HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\
-            Cookie: a=b\r\n\r\n5;x\r\nhello\r\n0\r\nT: x\r\n\r\nGET /next HTTP/1.1\r\nHost: h\r\n\r\n";
+            Cookie: a=b\r\n\r\n5;x\r\nhello\r\n0\r\nT: x\r\n\r\n\
+            GET /next HTTP/1.1\r\nHost: h\r\n\r\n";
         let mut request = request.to_vec();
         let at = usize::from(*at) % request.len();
         request.splice(at..at, rest.iter().copied());
