@@ -67,13 +67,16 @@ type Came = Result<usize, String>;
 
 fn play_all(rows: &[Row]) -> Vec<Came> {
     let next = AtomicUsize::new(0);
+    // What takes long begins first, lest one thread be left with it.
+    let mut order: Vec<usize> = (0..rows.len()).collect();
+    order.sort_by_key(|&at| !rows[at].is_long());
     let came: Mutex<Vec<Option<Came>>> = Mutex::new(rows.iter().map(|_| None).collect());
     std::thread::scope(|scope| {
         for _ in 0..THREADS {
             scope.spawn(|| {
                 let mut bench = Bench::new();
-                while let Some(row) = rows.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let begin = Instant::now();
+                while let Some(&at) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let (row, begin) = (&rows[at], Instant::now());
                     let played = catch_unwind(AssertUnwindSafe(|| row.run(&bench)));
                     let played = played.unwrap_or_else(|_| {
                         bench = Bench::new();
@@ -82,7 +85,6 @@ fn play_all(rows: &[Row]) -> Vec<Came> {
                     if std::env::var_os("TIMES").is_some() {
                         println!("{:8.3} s {}", begin.elapsed().as_secs_f64(), row.id);
                     }
-                    let at = rows.iter().position(|other| other.id == row.id).expect("a row");
                     came.lock().expect("no thread panics with it")[at] = Some(played);
                 }
             });

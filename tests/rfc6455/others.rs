@@ -7,7 +7,94 @@ pub(crate) fn rows() -> Vec<Row> {
 }
 
 fn elsewhere() -> Vec<Row> {
-    Vec::new()
+    let judged = |id, says, file, test| row(id, says).elsewhere(file, test);
+    let (trust, luck) = ("src/transport/tls/tests/trust.rs", "tests/semantics/bad_luck.rs");
+    vec![
+        judged(
+            "4.1-connect",
+            "Where no connection to the host can be had, the WebSocket connection fails.",
+            luck,
+            "refused_says_phase_peer_time_and_the_systems_reason",
+        ),
+        judged(
+            "4.1-tls",
+            "Over TLS its handshake comes first; where it fails, so does the connection.",
+            luck,
+            "a_tls_failure_names_the_host_the_reason_and_the_option",
+        ),
+        judged(
+            "4.1-tls-name",
+            "A server's certificate is for the host of the address.",
+            trust,
+            "a_wrong_name_is_told_with_the_names_that_the_certificate_has",
+        ),
+        judged(
+            "4.1-sni",
+            "A client says in TLS which host it wants.",
+            trust,
+            "the_name_that_a_client_asks_for_chooses_the_certificate",
+        ),
+        judged(
+            "4.1-headers",
+            "What a program adds to the handshake is a header, and nothing behind it.",
+            luck,
+            "a_header_with_cr_lf_or_nul_is_an_error_and_nothing_of_it_is_sent",
+        ),
+        judged(
+            "4.1-deadline",
+            "The opening has one deadline, that no octet puts off.",
+            luck,
+            "the_deadline_is_not_reset_by_bytes_and_half_an_answer_is_late_too",
+        ),
+        judged(
+            "4.2.2-tls",
+            "A server over TLS does that handshake first, and goes where it fails.",
+            "tests/semantics/accepted.rs",
+            "an_accepted_connection_whose_tls_fails_has_no_events",
+        ),
+        judged(
+            "4.2.2-http",
+            "A server of HTTP on the same port may accept an upgrade among its requests.",
+            "tests/http.rs",
+            "a_page_and_a_websocket_share_one_port_and_even_one_connection",
+        ),
+        judged(
+            "5.5.2-silent-peer",
+            "Pings find out whether the peer is still there.",
+            "tests/semantics/liveness.rs",
+            "silence_after_a_ping_is_told_to_on_error_then_destroyed_then_on_close",
+        ),
+        judged(
+            "7.1.1-unread",
+            "The last that was said reaches a peer that is still sending: no reset takes it along.",
+            "tests/semantics/ends.rs",
+            "the_last_answer_survives_unread_input",
+        ),
+        judged(
+            "7.1.1-tls",
+            "Behind both close frames the end of TLS is nobody's fault.",
+            "tests/semantics/tls_ends.rs",
+            "behind_the_close_frames_a_missing_close_notify_is_nobodys_fault",
+        ),
+        judged(
+            "7.4.1-1001",
+            "A server that stops says 1001.",
+            "tests/semantics/stopping.rs",
+            "stopping_goes_on_worker_stop_then_listeners_then_1001_then_on_close_then_ok",
+        ),
+        judged(
+            "7.4.1-1011",
+            "An endpoint that met with a fault of its own says 1011.",
+            "tests/semantics/callbacks.rs",
+            "an_error_of_a_callback_of_a_websocket_closes_it_with_1011",
+        ),
+        judged(
+            "10.4-sending",
+            "A peer that sends and does not read is served no further than the send buffer's limit.",
+            "tests/semantics/backpressure.rs",
+            "an_echo_server_loses_nothing_however_fast_it_is_fed",
+        ),
+    ]
 }
 
 fn nobody() -> Vec<Row> {

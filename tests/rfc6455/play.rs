@@ -36,6 +36,8 @@ pub(crate) enum Act {
     Pong(Vec<u8>),
     Close,
     CloseWith(u16, String),
+    Pause,
+    Resume,
 }
 
 /// A frame of our side's, as it stood on the wire.
@@ -142,6 +144,8 @@ impl Con {
             Act::Pong(payload) => drop(c.pong(payload)),
             Act::Close => c.close(),
             Act::CloseWith(code, reason) => c.close_websocket(*code, reason),
+            Act::Pause => c.pause_recv(),
+            Act::Resume => c.resume_recv(),
         });
     }
 }
@@ -396,11 +400,6 @@ impl Play {
         self.opening = self.written;
         self.here.fed.set(0);
         Ok(())
-    }
-
-    /// What has come so far.
-    pub(crate) fn events(&self) -> Vec<Event> {
-        self.here.heard.borrow().events.clone()
     }
 
     pub(crate) fn has_ended(&self) -> bool {

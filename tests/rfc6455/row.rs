@@ -52,7 +52,7 @@ pub(crate) fn binary(bytes: impl AsRef<[u8]>) -> Event {
 }
 
 impl Piece {
-    fn to(&self, ours: Ours) -> Vec<u8> {
+    pub(crate) fn to(&self, ours: Ours) -> Vec<u8> {
         match self {
             Piece::Frame(first, payload) => frame_to(ours, *first, payload),
             Piece::Begun(first, length, payload) => {
@@ -380,6 +380,8 @@ fn name_of_act(act: &Act) -> String {
         Act::Ping(payload) => format!("ping {}", shown(payload)),
         Act::Pong(payload) => format!("pong {}", shown(payload)),
         Act::Close => "close()".into(),
+        Act::Pause => "pause_recv()".into(),
+        Act::Resume => "resume_recv()".into(),
         Act::CloseWith(code, reason) => format!("close {code} {}", shown(reason.as_bytes())),
     }
 }
@@ -460,6 +462,23 @@ impl Row {
 
     pub(crate) fn none(self, why: &'static str) -> Self {
         Row { check: Check::None(why), ..self }
+    }
+
+    /// Seconds, where others take a hundredth of one.
+    pub(crate) fn is_long(&self) -> bool {
+        let octets = |case: &Case| -> usize {
+            let lengths = case.says.iter().map(|piece| match piece {
+                Piece::Frame(_, payload) | Piece::Begun(_, _, payload) | Piece::Raw(payload) => {
+                    payload.len() + 10
+                }
+            });
+            lengths.sum::<usize>() * case.cuts.iter().filter(|cut| **cut < 10).count()
+        };
+        match &self.check {
+            Check::Cases(cases) => cases.iter().map(octets).sum::<usize>() > 50_000,
+            Check::Own(..) => self.id.starts_with("10.4-"),
+            Check::Elsewhere(..) | Check::None(_) => false,
+        }
     }
 
     /// So many plays, all as expected.

@@ -73,7 +73,9 @@ pub(crate) fn rows() -> Vec<Row> {
 
 fn early(bench: &crate::play::Bench, ours: Ours, cut: usize) -> Result<(), String> {
     let mut script = Script::new(ours, cut);
-    script.set_client = Some(std::rc::Rc::new(|con| drop(con.send("early"))));
+    script.set_client = Some(std::rc::Rc::new(|con| {
+        con.send("early");
+    }));
     script.late = true;
     let heard = bench.play(&script)?;
     let first = heard.frames.first().map(|frame| (frame.first, &frame.payload[..]));

@@ -245,10 +245,19 @@ impl Session {
                 Input::Package(buffer.len())
             });
         }
+        let goes_on = self.goes_on_with(buffer);
+        if goes_on {
+            // Its rest has time for as long as bytes of it come, and pings are none of them.
+            cx.message_goes_on();
+        }
         let Some(head) = Head::read(role, buffer)? else { return Ok(Input::Partial) };
         let total = self.judge(&head, cx)?;
-        if total <= buffer.len() || !self.is_text(head.opcode) {
+        if total <= buffer.len() {
             return Ok(Input::Package(total));
+        }
+        if !self.is_text(head.opcode) {
+            // One that goes on is asked for at every read.
+            return Ok(if goes_on { Input::PartialOf(total) } else { Input::Package(total) });
         }
         // RFC 6455 §8.1: an endpoint that finds invalid UTF-8 must fail the connection; why wait
         // for the frame's end?
@@ -283,6 +292,11 @@ impl Session {
         let payload = &mut frame[head.length..];
         match head.opcode {
             Opcode::Continuation | Opcode::Text | Opcode::Binary => {
+                match head.fin {
+                    false if self.is_open() => cx.message_goes_on(),
+                    true if self.is_fragmented() => cx.message_is_whole(),
+                    _ => {}
+                }
                 self.take_data(&head, payload, scratch)
             }
             opcode => {
@@ -323,6 +337,16 @@ impl Session {
             (Some(_), Some(total)) => Ok(total),
             _ => Err(too_big("message_bytes", limits.message_bytes, "bytes")),
         }
+    }
+
+    fn is_fragmented(&self) -> bool {
+        matches!(self.state, State::InText | State::InBinary)
+    }
+
+    /// Whether the first frame, of which perhaps not much has come, is the next fragment.
+    fn goes_on_with(&self, buffer: &[u8]) -> bool {
+        let opcode = buffer.first().map(|first| first & 0x0f);
+        self.is_fragmented() && opcode == Some(Opcode::Continuation as u8)
     }
 
     fn is_text(&self, opcode: Opcode) -> bool {
