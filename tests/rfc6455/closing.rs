@@ -97,7 +97,7 @@ fn behind() -> Vec<Row> {
             .case(leaves([close(1000, ""), frame(BINARY, &large)]).cuts(&[WHOLE, 1024])),
         row("5.5.1-once", "A second close frame is not answered.")
             .case(leaves([close(1000, ""), close(1001, "")])),
-        row("1.4-nonsense-after", "Nor is what is no frame judged there.")
+        row("1.4-nonsense-after", "Nothing behind the peer's close frame is judged.")
             .case(leaves([close(1000, ""), crate::row::raw(&[0xff; 40])])),
         row("5.5.1-large-before", "What came before the close frame is delivered.").case(
             passes(
@@ -148,7 +148,7 @@ fn ours() -> Vec<Row> {
             "The program's close is a close frame of 1000; the peer's answer ends it.",
         )
         .case(passes([], []).acts([Act::Close])),
-        row("7.1.2-ours-code", "Or of the program's code and reason.")
+        row("7.1.2-ours-code", "The program's close may have a code and a reason.")
             .case(
                 passes([close(3001, "")], [])
                     .acts([Act::CloseWith(3001, "enough".into())])
@@ -213,17 +213,20 @@ fn ends() -> Vec<Row> {
             })
             .fed("close 1000, and the peer keeps its side open for 0.1 s")
             .expected("close 1000, and our FIN only behind the peer's"),
-        row("7.1.1-client-not-for-ever", "But not for ever: a server that never ends it is left.")
-            .own(&[Ours::Client], &[WHOLE], |bench, ours, cut| {
-                let mut script = Script::new(ours, cut);
-                script.limits = Limits::new().closing(0.2);
-                script.says = frame_to(ours, CLOSE, &1000u16.to_be_bytes());
-                let mut play = bench.open(&script)?;
-                play.feed(&script.says.clone(), cut)?;
-                play.until("our end", |play| play.has_ended())
-            })
-            .fed("close 1000, and the peer never ends its side")
-            .expected("ended by Limits::closing"),
+        row(
+            "7.1.1-client-not-for-ever",
+            "A client does not wait for ever: a server that never ends TCP is left.",
+        )
+        .own(&[Ours::Client], &[WHOLE], |bench, ours, cut| {
+            let mut script = Script::new(ours, cut);
+            script.limits = Limits::new().closing(0.2);
+            script.says = frame_to(ours, CLOSE, &1000u16.to_be_bytes());
+            let mut play = bench.open(&script)?;
+            play.feed(&script.says.clone(), cut)?;
+            play.until("our end", |play| play.has_ended())
+        })
+        .fed("close 1000, and the peer never ends its side")
+        .expected("ended by Limits::closing"),
         row("7.1.7-fails", "Failing the connection is a close frame, then the end of TCP.")
             .case(fails(1002, [crate::row::raw(&[0x83])])),
         row("7.2.1-failure-once", "A failed connection is one on_error and one on_close.")

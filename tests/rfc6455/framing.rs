@@ -89,7 +89,7 @@ fn reserved() -> Vec<Row> {
             .expected("fails with 1002, at the first octet"),
         row(
             "5.2-reserved-bits-later",
-            "Also behind good messages, which are delivered and answered.",
+            "A reserved bit behind good messages: those are delivered and answered.",
         )
         .cases(bits.map(|bit| {
             let says = [frame(TEXT, "good"), frame(PING, "?"), raw(&[TEXT | bit])];
@@ -97,22 +97,27 @@ fn reserved() -> Vec<Row> {
                 .hears([text("good"), crate::play::Event::Ping(b"?".into())])
                 .sends(&[(PONG, b"?")])
         })),
-        row("5.2-reserved-bits-fragment", "Also on a fragment that is not the first.")
-            .cases(bits.map(|bit| fails(1002, [frame(TEXT_MORE, "a"), raw(&[LAST | bit])]))),
+        row(
+            "5.2-reserved-bits-fragment",
+            "A reserved bit on a fragment that is not the first fails the connection.",
+        )
+        .cases(bits.map(|bit| fails(1002, [frame(TEXT_MORE, "a"), raw(&[LAST | bit])]))),
         row("5.2-opcodes", "An opcode that nobody has defined fails the connection.")
             .cases(opcodes().map(|opcode| fails(1002, [raw(&[0x80 | opcode])])))
             .cases(opcodes().map(|opcode| fails(1002, [raw(&[opcode])])))
             .fed("opcodes 3 to 7 and 11 to 15, with FIN and without")
             .expected("fails with 1002, at the first octet"),
-        row("5.2-opcodes-later", "Also behind good messages, and inside a fragmented one.")
-            .cases(opcodes().map(|opcode| {
-                let says = [frame(TEXT, "good"), frame(BINARY, [1]), raw(&[0x80 | opcode])];
-                fails(1002, says).hears([text("good"), binary([1])])
-            }))
-            .cases(
-                opcodes()
-                    .map(|opcode| fails(1002, [frame(TEXT_MORE, "go"), raw(&[0x80 | opcode])])),
-            ),
+        row(
+            "5.2-opcodes-later",
+            "An undefined opcode behind good messages, or inside a fragmented one, fails it.",
+        )
+        .cases(opcodes().map(|opcode| {
+            let says = [frame(TEXT, "good"), frame(BINARY, [1]), raw(&[0x80 | opcode])];
+            fails(1002, says).hears([text("good"), binary([1])])
+        }))
+        .cases(
+            opcodes().map(|opcode| fails(1002, [frame(TEXT_MORE, "go"), raw(&[0x80 | opcode])])),
+        ),
     ]
 }
 

@@ -166,7 +166,7 @@ fn request() -> Vec<Row> {
         )
         .expected("`GET /chat?room=1 HTTP/1.1`"),
         asks(
-            row("4.1-host", "Its Host is the address's, with the port where that is not 80."),
+            row("4.1-host", "The Host is the address's, with the port where that is not 80."),
             nothing,
             |head| {
                 let host = one(head, "Host")?;
@@ -174,16 +174,20 @@ fn request() -> Vec<Row> {
             },
         )
         .expected("`Host: 127.0.0.1:PORT`"),
-        asks(row("4.1-upgrade", "It asks for the upgrade to websocket."), nothing, |head| {
-            same("Upgrade", one(head, "Upgrade")?, "websocket")?;
-            same("Connection", one(head, "Connection")?, "Upgrade")
-        })
+        asks(
+            row("4.1-upgrade", "The request asks for the upgrade to websocket."),
+            nothing,
+            |head| {
+                same("Upgrade", one(head, "Upgrade")?, "websocket")?;
+                same("Connection", one(head, "Connection")?, "Upgrade")
+            },
+        )
         .expected("`Upgrade: websocket`, `Connection: Upgrade`"),
-        asks(row("4.1-version", "Of version 13."), nothing, |head| {
+        asks(row("4.1-version", "The request is for version 13."), nothing, |head| {
             same("version", one(head, "Sec-WebSocket-Version")?, "13")
         })
         .expected("`Sec-WebSocket-Version: 13`"),
-        row("4.1-key", "Its key is 16 octets in base64, drawn anew for each connection.")
+        row("4.1-key", "The key is 16 octets in base64, drawn anew for each connection.")
             .own(CLIENT, &[WHOLE], |bench, _, cut| {
                 let mut keys = HashSet::new();
                 for _ in 0..20 {
@@ -235,12 +239,14 @@ fn request() -> Vec<Row> {
             },
         )
         .expected("set_headers is an error for those, and sets others"),
-        asks(row("9.1-offer", "It offers no extension that it does not have."), nothing, |head| {
-            match one(head, "Sec-WebSocket-Extensions") {
+        asks(
+            row("9.1-offer", "A client offers no extension that it does not have."),
+            nothing,
+            |head| match one(head, "Sec-WebSocket-Extensions") {
                 Ok(offer) => Err(format!("it offers {offer}")),
                 Err(_) => Ok(()),
-            }
-        })
+            },
+        )
         .expected("no `Sec-WebSocket-Extensions` unless the program asks for compression"),
     ]
 }
@@ -276,7 +282,7 @@ fn answer() -> Vec<Row> {
             ],
         ),
         judges(
-            row("4.1-no-connection", "So does one without Connection: Upgrade."),
+            row("4.1-no-connection", "An answer without Connection: Upgrade fails the connection."),
             &[
                 ("no Connection", |a| line(a, "Connection", ""), Some("no Connection: Upgrade")),
                 (
@@ -287,7 +293,10 @@ fn answer() -> Vec<Row> {
             ],
         ),
         judges(
-            row("4.1-accept", "So does one without the Accept that belongs to the key."),
+            row(
+                "4.1-accept",
+                "An answer without the Accept that belongs to the key fails the connection.",
+            ),
             &[
                 (
                     "no Accept",
@@ -351,7 +360,7 @@ fn answer() -> Vec<Row> {
             })
             .fed("`HTTP/1.1 101 Switch`, then silence; limit of 0.2 s")
             .expected("on_error(ConnectFail)"),
-        row("4.1-data-behind", "What comes in one segment with the 101 is taken behind it.")
+        row("4.1-data-behind", "Frames in one segment with the 101 are taken behind it.")
             .own(CLIENT, &[WHOLE, 1], |bench, _, cut| {
                 let mut script = Script::new(Ours::Client, cut);
                 script.opens = Some(Rc::new(|request| {
@@ -381,42 +390,50 @@ fn agreed() -> Vec<Row> {
                     |a| line(a, "", "Sec-WebSocket-Extensions: permessage-deflate"),
                     Some("nobody asked for"),
                 ),
+                (
+                    "`Sec-WebSocket-Extensions: ;;`",
+                    |a| line(a, "", "Sec-WebSocket-Extensions: ;;"),
+                    Some("nobody asked for"),
+                ),
             ],
         ),
         judges(
-            row("4.1-subprotocol", "A subprotocol that was not asked for fails it."),
+            row("4.1-subprotocol", "A subprotocol that was not asked for fails the connection."),
             &[(
                 "`Sec-WebSocket-Protocol: chat`",
                 |a| line(a, "", "Sec-WebSocket-Protocol: chat"),
                 Some("was not asked for"),
             )],
         ),
-        row("4.1-subprotocol-chosen", "One of those asked for is accepted, no other, and not two.")
-            .own(CLIENT, &[WHOLE, 1], |bench, _, cut| {
-                for (answer, opened) in [
-                    ("", true),
-                    ("Sec-WebSocket-Protocol: superchat\r\n", true),
-                    ("Sec-WebSocket-Protocol: Chat\r\n", false),
-                    ("Sec-WebSocket-Protocol: chat, superchat\r\n", false),
-                    ("Sec-WebSocket-Protocol: chat\r\nSec-WebSocket-Protocol: chat\r\n", false),
-                ] {
-                    let mut script = Script::new(Ours::Client, cut);
-                    script.set_client = Some(Rc::new(|con| {
-                        con.set_websocket_client_protocol("chat, superchat").expect("two names");
-                    }));
-                    script.opens = Some(Rc::new(move |request| {
-                        let line = format!("\r\n{answer}\r\n");
-                        accept_head(request).replace("\r\n\r\n", &line).into_bytes()
-                    }));
-                    let heard = bench.play(&script)?;
-                    let asked = one(&heard.head, "Sec-WebSocket-Protocol")?;
-                    same("asked", asked, "chat, superchat")?;
-                    same(answer, &heard.opened, &opened)?;
-                }
-                Ok(())
-            })
-            .fed("asked for `chat, superchat`; answered none, superchat, Chat, both, chat twice")
-            .expected("the session opens for the first two, and fails for the others"),
+        row(
+            "4.1-subprotocol-chosen",
+            "One of the subprotocols asked for is accepted, no other, and not two.",
+        )
+        .own(CLIENT, &[WHOLE, 1], |bench, _, cut| {
+            for (answer, opened) in [
+                ("", true),
+                ("Sec-WebSocket-Protocol: superchat\r\n", true),
+                ("Sec-WebSocket-Protocol: Chat\r\n", false),
+                ("Sec-WebSocket-Protocol: chat, superchat\r\n", false),
+                ("Sec-WebSocket-Protocol: chat\r\nSec-WebSocket-Protocol: chat\r\n", false),
+            ] {
+                let mut script = Script::new(Ours::Client, cut);
+                script.set_client = Some(Rc::new(|con| {
+                    con.set_websocket_client_protocol("chat, superchat").expect("two names");
+                }));
+                script.opens = Some(Rc::new(move |request| {
+                    let line = format!("\r\n{answer}\r\n");
+                    accept_head(request).replace("\r\n\r\n", &line).into_bytes()
+                }));
+                let heard = bench.play(&script)?;
+                let asked = one(&heard.head, "Sec-WebSocket-Protocol")?;
+                same("asked", asked, "chat, superchat")?;
+                same(answer, &heard.opened, &opened)?;
+            }
+            Ok(())
+        })
+        .fed("asked for `chat, superchat`; answered none, superchat, Chat, both, chat twice")
+        .expected("the session opens for the first two, and fails for the others"),
     ]
 }
 

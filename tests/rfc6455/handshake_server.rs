@@ -63,7 +63,8 @@ fn answers(row: Row, status: &'static str, requests: &'static [Lines], has: Line
                 "" => format!("no {begins}"),
                 line => line.to_string(),
             });
-            lines.collect::<Vec<_>>().join(", ")
+            let lines = lines.collect::<Vec<_>>().join(", ");
+            if lines.is_empty() { "nothing else".into() } else { lines }
         })
         .collect();
     let has_shown: Vec<String> =
@@ -79,7 +80,7 @@ fn answers(row: Row, status: &'static str, requests: &'static [Lines], has: Line
         }
         Ok(())
     })
-    .fed(&format!("`{}`", shown.join("` / `").replace("\r\n", "⏎")))
+    .fed(&format!("`{}`", shown.join("` / `").escape_default().to_string().replace("\\'", "'")))
     .expected(&format!("{status}{}", has_shown.concat()))
 }
 
@@ -106,10 +107,14 @@ fn request() -> Vec<Row> {
         ),
         refuses(
             "4.2.1-version-of-http",
-            "Of HTTP/1.1 at least.",
+            "The handshake is of HTTP/1.1 at least.",
             &[&[("GET", "GET /chat HTTP/1.0")], &[("GET", "GET /chat HTTP/0.9")]],
         ),
-        refuses("4.2.1-target", "Its target is a path.", &[&[("GET", "GET chat HTTP/1.1")]]),
+        refuses(
+            "4.2.1-target",
+            "The request's target is a path.",
+            &[&[("GET", "GET chat HTTP/1.1")]],
+        ),
         refuses(
             "4.2.1-host",
             "A Host header is needed, once.",
@@ -127,7 +132,7 @@ fn request() -> Vec<Row> {
         ),
         takes(
             "4.2.1-upgrade-case",
-            "In any case of letters, and perhaps among others.",
+            "Upgrade names websocket in any case of letters, perhaps among others.",
             &[&[("Upgrade", "UPGRADE: WebSocket")], &[("Upgrade", "Upgrade: h2c, websocket")]],
         ),
         refuses(
@@ -141,7 +146,7 @@ fn request() -> Vec<Row> {
         ),
         takes(
             "4.2.1-connection-case",
-            "In any case of letters, and perhaps among others.",
+            "Connection names Upgrade in any case of letters, perhaps among others.",
             &[
                 &[("Connection", "Connection: keep-alive, upgrade")],
                 &[("Connection", "connection: UPGRADE")],
@@ -162,7 +167,7 @@ fn request() -> Vec<Row> {
         ),
         takes(
             "4.2.1-others",
-            "Headers that it does not know are let pass.",
+            "Headers that a server does not know are let pass.",
             &[
                 &[("", "X-Custom: 1"), ("", "Cookie: a=b")],
                 &[("", "Sec-WebSocket-Protocol: chat, superchat")],
@@ -243,7 +248,7 @@ fn answer() -> Vec<Row> {
             })
             .fed("a right request; we: close(), refuse(404), refuse(401), refuse(302)")
             .expected("403, 404, 401, 302, and no session"),
-        row("4.2.2-data-behind", "What comes in one segment with the request is taken behind it.")
+        row("4.2.2-data-behind", "Frames in one segment with the request are taken behind it.")
             .own(server, &[WHOLE, 1], |bench, _, cut| {
                 let mut script = Script::new(Ours::Server, cut);
                 let mut bytes = usual_request().into_bytes();
@@ -320,7 +325,10 @@ fn origins() -> Vec<Row> {
             &[],
         ),
         answers(
-            row("10.2-own", "Pages of its own host may connect, and programs that are no pages."),
+            row(
+                "10.2-own",
+                "Pages of the server's own host may connect, and programs that are no pages.",
+            ),
             "101",
             &[
                 &[],

@@ -95,26 +95,31 @@ fn large() -> Vec<Row> {
     vec![
         row("10.4-16-mib", "A message of 16 MiB passes where the limit admits it.")
             .own(&BOTH, &[WHOLE], |bench, ours, _| large_text(bench, ours, LARGE))
-            .fed("text of 16777216 octets in one frame"),
-        row("10.4-16-mib-4-mib", "Also in fragments of 4 MiB.")
+            .fed("text of 16777216 octets in one frame")
+            .expected("the message as it was"),
+        row("10.4-16-mib-4-mib", "A message of 16 MiB passes in fragments of 4 MiB.")
             .own(&BOTH, &[WHOLE], |bench, ours, _| large_text(bench, ours, 4 << 20))
-            .fed("text of 16777216 octets in 4 fragments"),
-        row("10.4-16-mib-64-kib", "Also in fragments of 64 KiB.")
+            .fed("text of 16777216 octets in 4 fragments")
+            .expected("the message as it was"),
+        row("10.4-16-mib-64-kib", "A message of 16 MiB passes in fragments of 64 KiB.")
             .own(&BOTH, &[WHOLE], |bench, ours, _| large_text(bench, ours, 64 << 10))
-            .fed("text of 16777216 octets in 256 fragments"),
-        row("10.4-16-mib-1-kib", "Also in fragments of 1 KiB.")
+            .fed("text of 16777216 octets in 256 fragments")
+            .expected("the message as it was"),
+        row("10.4-16-mib-1-kib", "A message of 16 MiB passes in fragments of 1 KiB.")
             .own(&BOTH, &[WHOLE], |bench, ours, _| large_text(bench, ours, 1 << 10))
-            .fed("text of 16777216 octets in 16384 fragments"),
-        row("10.4-16-mib-64", "Also in fragments of 64 octets.")
+            .fed("text of 16777216 octets in 16384 fragments")
+            .expected("the message as it was"),
+        row("10.4-16-mib-64", "A message of 16 MiB passes in fragments of 64 octets.")
             .own(&BOTH, &[WHOLE], |bench, ours, _| large_text(bench, ours, 64))
-            .fed("text of 16777216 octets in 262144 fragments"),
+            .fed("text of 16777216 octets in 262144 fragments")
+            .expected("the message as it was"),
         row("10.4-binary-fragments", "Large binary messages pass in fragments of any size.")
             .cases(
                 [64, 256, 1 << 10, 4 << 10, 64 << 10, 1 << 20].into_iter().flat_map(in_fragments),
             )
             .fed("binary of 1 MiB in fragments of 64 and 256 octets, of 16 MiB in 1 KiB to 1 MiB")
             .expected("each message as it was"),
-        row("10.4-chopped", "And however TCP has cut them.")
+        row("10.4-chopped", "Large messages pass however TCP has cut them.")
             .cases([997, 1024, 65_536].map(chopped))
             .fed("binary of 1 MiB, chopped by 997, 1024 and 65536")
             .expected("each message as it was"),
@@ -221,7 +226,7 @@ fn times() -> Vec<Row> {
             .expected("fails with 1002 by Limits::partial_package"),
         row(
             "10.4-silent-message",
-            "So does a message, its last fragment being awaited in silence.",
+            "A message whose next fragment is awaited in silence fails at a deadline.",
         )
         .own(&BOTH, &[WHOLE, 1], |bench, ours, cut| {
             let mut script = Script::new(ours, cut);
@@ -234,7 +239,7 @@ fn times() -> Vec<Row> {
         })
         .fed("binary (no FIN) \"begun\"; then silence; limit of 0.2 s")
         .expected("fails with 1002 by Limits::partial_package"),
-        row("10.4-slow-fragments", "A slow peer is not taken for a dead one: fragments.")
+        row("10.4-slow-fragments", "A slow peer is not taken for a dead one: an octet at a time, fragment by fragment.")
             .own(&BOTH, &[1], |bench, ours, _| {
                 let one = frame_to(ours, MORE, b"x");
                 let stream = one.repeat(24 / one.len());
@@ -243,7 +248,7 @@ fn times() -> Vec<Row> {
             })
             .fed("fragments of one octet, an octet of the stream each 0.1 s; limit of 1 s")
             .expected("the message, after more than 2 s"),
-        row("10.4-slow-frame", "Nor inside one long fragment, text or binary.")
+        row("10.4-slow-frame", "A slow peer is not taken for a dead one inside one long fragment, text or binary.")
             .own(&BOTH, &[1], |bench, ours, _| {
                 for first in [TEXT_MORE, BINARY_MORE] {
                     let stream = frame_to(ours, MORE, &[b'x'; 20]);

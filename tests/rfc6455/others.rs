@@ -162,6 +162,22 @@ fn nobody() -> Vec<Row> {
             "there is one extension, RFC 7692",
         ),
         none(
+            "7.3-who-closes",
+            "A server may close whenever it likes; a client has a reason.",
+            "the program's: nothing here closes a client's connection of its own accord but a limit",
+        ),
+        none(
+            "9.1-grammar",
+            "A list of extensions that cannot be read fails the connection.",
+            "a client fails at anything it did not ask for (row 4.1-extension); a server without \
+             extensions reads none, one with compression is judged by RFC 7692's rows",
+        ),
+        none(
+            "10.8-sha1",
+            "The handshake rests on no property of SHA-1 that has been broken.",
+            "a remark, and no rule",
+        ),
+        none(
             "10.1-no-browser",
             "A server does not trust that its peer is a browser.",
             "advice: no check here rests on it; rows 10.2 say what Origin decides",

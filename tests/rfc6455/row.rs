@@ -186,10 +186,13 @@ impl Case {
         self.check_end(ours, cut, script.says.len(), &heard, &closes)
     }
 
+    fn we_close(&self) -> bool {
+        self.acts.iter().any(|act| matches!(act, Act::Close | Act::CloseWith(..)))
+    }
+
     fn heard_with_goodbye(&self) -> Vec<Event> {
         let mut events = self.events.clone();
-        let ours_first = self.acts.iter().any(|act| matches!(act, Act::Close | Act::CloseWith(..)));
-        if matches!(self.end, End::Goodbye) && !ours_first {
+        if matches!(self.end, End::Goodbye) && !self.we_close() {
             events.push(Event::Farewell(1000, String::new()));
         }
         events
@@ -251,6 +254,10 @@ impl Case {
         for act in &self.acts {
             let _ = write!(fed, "we: {}; ", name_of_act(act));
         }
+        if self.says.is_empty() && !self.acts.is_empty() {
+            fed.truncate(fed.len() - 2);
+            return fed;
+        }
         let pieces: Vec<String> = self.says.iter().map(name_of).collect();
         match &pieces[..] {
             [] => fed.push_str("nothing"),
@@ -277,6 +284,7 @@ impl Case {
             parts.push(format!("… ({} frames sent)", self.sends.len()));
         }
         match &self.end {
+            End::Goodbye if self.we_close() => parts.push("close 1000 on both sides".into()),
             End::Goodbye if parts.is_empty() => parts.push("the session goes on".into()),
             End::Goodbye => {}
             End::Closed(None, code) => parts.push(format!("empty close frame, {code} for us")),
@@ -366,9 +374,13 @@ fn name_of(piece: &Piece) -> String {
             }
         }
         Piece::Frame(first, payload) => format!("{} {}", kind_of(*first), shown(payload)),
+        Piece::Begun(first, length, payload) if payload.is_empty() => {
+            format!("{} of {length} octets, of which none has come", kind_of(*first))
+        }
         Piece::Begun(first, length, payload) => {
             format!("{} of {length} octets, of which {}", kind_of(*first), shown(payload))
         }
+        Piece::Raw(bytes) if bytes.len() > 16 => shown(bytes),
         Piece::Raw(bytes) => format!("octets {}", shown(bytes)),
     }
 }

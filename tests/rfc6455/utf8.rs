@@ -137,10 +137,13 @@ pub(crate) fn rows() -> Vec<Row> {
         }))
         .fed("the same in a frame of 1000 octets that has not come any further")
         .expected("fails with 1007, at the octet that cannot be"),
-        row("8.1-invalid-split", "In fragments too, wherever they are cut.")
-            .cases(invalid.iter().flat_map(|bytes| invalid_in_fragments(bytes)))
-            .fed("the same in two fragments, cut before each octet, the second one unfinished")
-            .expected("fails with 1007, at the octet that cannot be"),
+        row(
+            "8.1-invalid-split",
+            "Fragments that are not UTF-8 together fail, wherever they are cut.",
+        )
+        .cases(invalid.iter().flat_map(|bytes| invalid_in_fragments(bytes)))
+        .fed("the same in two fragments, cut before each octet, the second one unfinished")
+        .expected("fails with 1007, at the octet that cannot be"),
         row("8.1-cut-short", "A message that ends inside a character fails at its end.").cases(
             ["é", "€", "😀", "\u{10ffff}"].into_iter().flat_map(|character| {
                 let bytes = character.as_bytes().to_vec();
