@@ -131,9 +131,10 @@ fn lengths() -> Vec<Row> {
     let of = |length: usize| {
         let (letters, octets) = (letters(length), octets(length));
         [
-            passes([frame(TEXT, &letters)], [text(&letters)]).cuts(&cuts(length, length % 2 == 1)),
+            passes([frame(TEXT, &letters)], [text(&letters)])
+                .cuts(&cuts(length, !length.is_multiple_of(2))),
             passes([frame(BINARY, &octets)], [binary(&octets)])
-                .cuts(&cuts(length, length % 2 == 0)),
+                .cuts(&cuts(length, length.is_multiple_of(2))),
         ]
     };
     let chopped = |length: usize| {
