@@ -262,12 +262,13 @@ fn times() -> Vec<Row> {
         row("10.4-paused", "What the program does not read is not the peer's silence.")
             .own(&BOTH, &[1], |bench, ours, cut| {
                 let mut script = Script::new(ours, cut);
-                script.limits = Limits::new().partial_package(0.2);
+                script.limits = Limits::new().partial_package(0.6);
                 let mut play = bench.open(&script)?;
                 play.feed(&frame_to(ours, TEXT_MORE, b"a"), cut)?;
                 play.act(&Act::Pause);
-                play.pass(Duration::from_millis(500));
+                play.pass(Duration::from_millis(900));
                 play.act(&Act::Resume);
+                play.pass(Duration::from_millis(150));
                 play.feed(&frame_to(ours, LAST, b"b"), cut)?;
                 play.feed(&frame_to(ours, CLOSE, &1000u16.to_be_bytes()), cut)?;
                 let heard = play.finish()?;
@@ -275,7 +276,7 @@ fn times() -> Vec<Row> {
                 same("message", &heard.events[0], &text("ab"))
             })
             .fed(
-                "text (no FIN) \"a\"; we: pause_recv() for 0.5 s; continuation \"b\"; limit of 0.2 s",
+                "text (no FIN) \"a\"; we: pause_recv() for 0.9 s; 0.15 s later continuation \"b\"; limit of 0.6 s",
             )
             .expected("the message"),
         row(
