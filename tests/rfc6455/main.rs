@@ -2,7 +2,8 @@
 //! conformance suites feed: over sockets, in both roles, whole and octet by octet.
 //!
 //! `docs/conformance.md` has what came of each row; this run compares it, and writes it where
-//! `WORKERMAN_BLESS=1` says so. A word on the command line plays the rows whose id has it.
+//! `WORKERMAN_BLESS=1` says so. A word on the command line plays the rows whose id has it;
+//! with `TIMES` set each row says how long it took.
 #[path = "../support/conformance.rs"]
 mod conformance;
 mod play;

@@ -108,7 +108,7 @@ pub(crate) struct Heard {
     pub(crate) failures: Vec<(ErrorCode, FailureKind, Phase, String)>,
     /// So much of what the peer says behind the handshake had been written when that failed.
     pub(crate) failed_at: Option<usize>,
-    /// The same for our close frame's way to the wire: never before it was needed.
+    /// The handshake was completed.
     pub(crate) opened: bool,
     pub(crate) close_code: Option<u16>,
     /// Our side's handshake.
