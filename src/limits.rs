@@ -161,7 +161,9 @@ impl Limits {
         send_stall
         /// Nothing received for so long: closed (off; http keep-alive 75 s).
         idle
-        /// The rest of a package that has begun (30 s without a byte).
+        /// The rest of a package that has begun, or of a WebSocket message in fragments: 30 s
+        /// without a byte of it. A slow peer passes; one that begins a message and then only pings
+        /// is ended with 1002.
         partial_package
         /// An http connection between two requests (75 s).
         http_idle

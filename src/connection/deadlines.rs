@@ -139,6 +139,9 @@ impl Core {
             add(heard.checked_add(limits.idle), Due::Idle);
         }
         let Some(rare) = rare else { return };
+        if let (Some(moved), true) = (rare.message_moved, reading) {
+            add(moved.checked_add(limits.partial_package), Due::Partial);
+        }
         // One that judges the peer rests while the peer is not heard.
         if reading || !rare.judges_silence {
             add(rare.deadline, Due::Protocol);
@@ -160,6 +163,16 @@ impl Core {
     fn set_rest_moved_at(&self, at: Option<u64>) {
         if let (Some(at), Some(rest)) = (at, &mut self.state.borrow_mut().rest) {
             rest.moved_at = at;
+        }
+    }
+
+    /// The rest of a message is awaited from now on, or no longer. While it goes on the alarm may
+    /// ring too early, and is set anew then.
+    pub(crate) fn message_waits(&self, lp: &Loop, waits: bool) {
+        let moved = waits.then(|| lp.now());
+        let before = self.with_rare(|rare| std::mem::replace(&mut rare.message_moved, moved));
+        if before.is_some() != waits {
+            self.set(flag::REARM);
         }
     }
 
@@ -263,7 +276,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
             Due::Partial => {
                 let seconds = core.settings().limits().partial_package.as_secs_f64();
                 let reason = format!(
-                    "a package that had begun stopped for {seconds} s (Limits::partial_package)"
+                    "a message that had begun stopped for {seconds} s (Limits::partial_package)"
                 );
                 let violation = crate::Violation::new(reason).code(1002);
                 self.violated(lp, violation, Pad::default());

@@ -184,6 +184,9 @@ impl Core {
         if let Some(rest) = &mut self.state.borrow_mut().rest {
             rest.moved_at = lp.now_ms();
         }
+        if self.peek_rare(|rare| rare.message_moved.is_some()) == Some(true) {
+            self.with_rare(|rare| rare.message_moved = Some(lp.now()));
+        }
         if self.watches_idle() {
             self.with_rare(|rare| rare.last_input = Some(lp.now()));
         }

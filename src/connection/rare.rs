@@ -44,6 +44,8 @@ pub(crate) struct Passing {
     pub(crate) answers_waiting: usize,
     /// The protocol's own deadline.
     pub(crate) deadline: Option<Instant>,
+    /// When a message of several packages, whose rest is awaited, last went on.
+    pub(crate) message_moved: Option<Instant>,
     /// When the last byte came, where an idle limit asks for it.
     pub(crate) last_input: Option<Instant>,
     pub(crate) closing_since: Option<Instant>,
@@ -73,6 +75,7 @@ impl Passing {
         pong: Vec::new(),
         answers_waiting: 0,
         deadline: None,
+        message_moved: None,
         last_input: None,
         closing_since: None,
         closing_from: 0,

@@ -100,6 +100,9 @@ impl<P: Protocol, R: Role> Slot<P, R> {
             if notes.judges_silence {
                 self.core.with_rare(|rare| rare.judges_silence = true);
             }
+            if let Some(waits) = notes.message_waits {
+                self.core.message_waits(lp, waits);
+            }
             if let Some(waits) = notes.input_waits {
                 self.input_waits(lp, waits);
             }

@@ -178,6 +178,8 @@ pub(crate) struct Notes {
     pub(crate) input_waits: Option<bool>,
     /// The protocol's own deadline judges a package that has begun.
     pub(crate) judges_silence: bool,
+    /// A message of several packages has begun or gone on; `false`: it is whole.
+    pub(crate) message_waits: Option<bool>,
     /// The answer that refused a client's handshake, beside the `Violation`.
     pub(crate) refusal: Option<Box<Response>>,
 }
@@ -276,6 +278,17 @@ impl Context<'_> {
     /// does not.
     pub(crate) fn judge_silence(&mut self) {
         self.pad.write().judges_silence = true;
+    }
+
+    /// A message of several packages has begun, or more of it has come: its rest is awaited for
+    /// `limits.partial_package` from now on, whatever else comes.
+    pub(crate) fn message_goes_on(&mut self) {
+        self.pad.write().message_waits = Some(true);
+    }
+
+    /// And now it is whole.
+    pub(crate) fn message_is_whole(&mut self) {
+        self.pad.write().message_waits = Some(false);
     }
 
     /// `input` is asked again for what waits.

@@ -97,6 +97,7 @@ impl Place {
             (Place::Start, b'\r' | b' ' | b'\t') => {
                 Err(HeadFault::Malformed("an empty line or a space before the first line"))
             }
+            (Place::Start, 0x80..) => Err(HeadFault::Malformed("a first line that is none")),
             _ if is_control(byte) => Err(HeadFault::Malformed("a control character")),
             _ => Ok(Place::InLine),
         }

@@ -240,6 +240,11 @@ impl Session {
                 Input::Package(buffer.len())
             });
         }
+        let goes_on = self.goes_on_with(buffer);
+        if goes_on {
+            // Its rest has time for as long as bytes of it come, and pings are none of them.
+            cx.message_goes_on();
+        }
         let Some(head) = Head::read_with(role, self.deflates(), buffer)? else {
             return Ok(Input::Partial);
         };
@@ -251,7 +256,8 @@ impl Session {
             return self.inflate_early(&head, buffer, total, cx);
         }
         if !self.is_text(head.opcode) {
-            return Ok(Input::Package(total));
+            // One that goes on is asked for at every read.
+            return Ok(if goes_on { Input::PartialOf(total) } else { Input::Package(total) });
         }
         // RFC 6455 §8.1: an endpoint that finds invalid UTF-8 must fail the connection; why wait
         // for the frame's end?
@@ -286,6 +292,11 @@ impl Session {
         let payload = &mut frame[head.length..];
         match head.opcode {
             Opcode::Continuation | Opcode::Text | Opcode::Binary => {
+                match head.fin {
+                    false if self.is_open() => cx.message_goes_on(),
+                    true if self.is_fragmented() => cx.message_is_whole(),
+                    _ => {}
+                }
                 if self.is_compressed(&head) {
                     return self.take_compressed(&head, payload, scratch, cx.limits());
                 }
@@ -333,6 +344,16 @@ impl Session {
             (Some(_), Some(total)) => Ok(total),
             _ => Err(too_big("message_bytes", limits.message_bytes, "bytes")),
         }
+    }
+
+    fn is_fragmented(&self) -> bool {
+        matches!(self.state, State::InText | State::InBinary)
+    }
+
+    /// Whether the first frame, of which perhaps not much has come, is the next fragment.
+    fn goes_on_with(&self, buffer: &[u8]) -> bool {
+        let opcode = buffer.first().map(|first| first & 0x0f);
+        self.is_fragmented() && opcode == Some(Opcode::Continuation as u8)
     }
 
     fn is_text(&self, opcode: Opcode) -> bool {

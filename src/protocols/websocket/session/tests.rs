@@ -311,7 +311,7 @@ fn even_without_a_limit_no_sum_wraps() {
             let judged = session.judge(&at(u64::MAX - 3), cx).expect_err("too long with its head");
             assert_eq!(judged.close_code(), Some(1009));
             let mut long = head(role, LAST, (1 << 63) - 1);
-            assert!(matches!(session.input(role, &mut long, cx), Ok(Input::Package(_))));
+            assert!(matches!(session.input(role, &mut long, cx), Ok(Input::PartialOf(_))));
         });
     }
 }
