@@ -1,8 +1,11 @@
-//! Our HTTP server under curl, and under a WebSocket client on the same port.
-use crate::peers::{Authority, Folder, Peer, curl};
+//! Our HTTP server under curl, Python's clients and wrk, and under WebSockets on the same port.
+use crate::peers::{Authority, Folder, PATIENCE, Peer, curl, http_client, web_example};
 use std::fs;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::process::Command;
 use workerman::prelude::*;
-use workerman::{Limits, Running};
+use workerman::{Chunk, Limits, Running, TcpConnection};
 
 /// Answers, keeps what is sent, hands out what was kept, and speaks WebSocket.
 fn server(folder: &Folder, authority: Option<&Authority>) -> Running {
@@ -17,6 +20,8 @@ fn server(folder: &Folder, authority: Option<&Authority>) -> Running {
         }
         worker.on_message(move |con, request| {
             match request.path() {
+                "/hello" => drop(con.send("hello")),
+                "/pieces" => in_pieces(con),
                 "/kept" => drop(con.send(Response::new(200).with_file(&kept))),
                 "/form" => {
                     let file = request.file("file").ok_or("no file came")?;
@@ -44,6 +49,16 @@ fn server(folder: &Folder, authority: Option<&Authority>) -> Running {
         Ok(())
     });
     server.expect("a port of loopback is free")
+}
+
+/// A piece a turn of the clock, as a program that computes them would.
+fn in_pieces(con: TcpConnection<Http>) {
+    con.send(Response::new(200).with_header("Transfer-Encoding", "chunked"));
+    let mut pieces = ["one ", "two ", "three", ""].into_iter();
+    Timer::add(0.02, move |timer| match pieces.next() {
+        Some(piece) => drop(con.send(Chunk::new(piece))),
+        None => drop(timer.del()),
+    });
 }
 
 fn large(folder: &Folder) -> (Vec<u8>, String) {
@@ -121,4 +136,88 @@ fn python_speaks_websocket_on_the_http_port() {
     let server = server(&folder, None);
     Peer::Python.drive(&format!("ws://{}/ws", server.addr()), None);
     assert_eq!(curl(&[&format!("http://{}/", server.addr())]), "no / here");
+}
+
+#[test]
+fn requests_keeps_connections_uploads_and_resumes_a_download() {
+    let folder = Folder::new();
+    let server = server(&folder, None);
+    http_client(&["requests", &format!("http://{}", server.addr())]);
+}
+
+#[test]
+fn requests_does_the_same_over_https_and_refuses_an_unknown_authority() {
+    let folder = Folder::new();
+    let authority = Authority::new();
+    let server = server(&folder, Some(&authority));
+    let url = format!("https://localhost:{}", server.addr().port());
+    http_client(&["requests", &url, &authority.file("ca.pem")]);
+}
+
+#[test]
+fn aiohttp_asks_many_at_once_and_sees_each_piece_as_it_was_sent() {
+    let folder = Folder::new();
+    let server = server(&folder, None);
+    http_client(&["aiohttp", &format!("http://{}", server.addr())]);
+}
+
+#[test]
+fn aiohttp_reads_the_events_of_the_sse_example() {
+    let (_server, port) = web_example("sse", 0, &[]);
+    http_client(&["events", &format!("http://127.0.0.1:{port}")]);
+}
+
+#[test]
+fn requests_uploads_to_the_example_and_gets_the_same_back() {
+    let folder = Folder::new();
+    let (_, path) = large(&folder);
+    fs::create_dir(folder.path("kept")).expect("our own folder can be written");
+    let kept = folder.path("kept").to_string_lossy().into_owned();
+    let (_server, port) = web_example("upload", 0, &[&kept]);
+    http_client(&["upload", &format!("http://127.0.0.1:{port}"), &path]);
+}
+
+#[test]
+fn a_raw_client_that_sends_all_at_once_and_ends_gets_every_answer_in_order() {
+    let folder = Folder::new();
+    let server = server(&folder, None);
+    let mut stream = TcpStream::connect(server.addr()).expect("it listens");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a deadline");
+    let mut all = String::new();
+    for n in 0..100 {
+        let body = "x".repeat(n * 37);
+        let length = body.len();
+        all += &format!("GET /{n} HTTP/1.1\r\nHost: a\r\n\r\n");
+        all += &format!("PUT /body HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n{body}");
+    }
+    stream.write_all(all.as_bytes()).expect("all of them");
+    stream.shutdown(Shutdown::Write).expect("as nc -N does");
+    let mut answers = String::new();
+    stream.read_to_string(&mut answers).expect("the answers, then the end");
+    let mut rest = answers.as_str();
+    for n in 0..100 {
+        for body in [format!("no /{n} here"), format!("{} by PUT", n * 37)] {
+            let at = rest.find("\r\n\r\n").expect("one more head") + 4;
+            assert!(rest[at..].starts_with(&body), "{n}: {body:?} is not {:.60}", &rest[at..]);
+            rest = &rest[at + body.len()..];
+        }
+    }
+    assert_eq!(rest, "", "more than was asked for");
+}
+
+#[test]
+fn wrk_gets_an_answer_to_every_request() {
+    let folder = Folder::new();
+    let server = server(&folder, None);
+    let mut wrk = Command::new("wrk");
+    wrk.args(["-t", "1", "-c", "32", "-d", "2", &format!("http://{}/hello", server.addr())]);
+    let output = match wrk.output() {
+        Ok(output) => output,
+        Err(e) => panic!("wrk does not start: {e}; it needs wrk (apt-get install wrk)"),
+    };
+    let said = String::from_utf8_lossy(&output.stdout);
+    let total = said.lines().find_map(|line| line.trim().split_once(" requests in "));
+    let total: u64 = total.and_then(|(count, _)| count.parse().ok()).unwrap_or(0);
+    assert!(output.status.success() && total > 1000, "{said}");
+    assert!(!said.contains("Socket errors") && !said.contains("Non-2xx"), "{said}");
 }
