@@ -20,7 +20,8 @@ pub(crate) mod websocket;
 
 pub use frame::Frame;
 pub use http::{
-    Chunk, Cookie, Http, Reply, Request, Response, SameSite, ServerSentEvent, UploadedFile,
+    Chunk, Cookie, FileSessions, Http, Reply, Request, Response, SameSite, ServerSentEvent,
+    Session, SessionOptions, SessionStore, UploadedFile,
 };
 pub use tcp::Tcp;
 pub use text::Text;

@@ -4,6 +4,7 @@ use super::date::{self, date};
 use super::files::{self, About, File, Sending};
 use super::reply::{Chunk, Kind, Reply};
 use super::response::reason_of;
+use super::session::Number;
 use super::{Refused, list};
 use crate::protocols::tcp::LENT_FROM;
 use crate::protocols::{Context, Violation};
@@ -28,6 +29,8 @@ pub(super) struct Exchange {
     pub(super) keep_alive: bool,
     pub(super) conditions: Option<Box<Conditions>>,
     pub(super) file: Option<Box<Sending>>,
+    /// Under which its session waits for the answer.
+    pub(super) number: Number,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -344,6 +347,9 @@ impl Exchange {
     /// The fields that frame the message, and the empty line.
     #[inline]
     fn end_head(&self, length: Length, out: &mut Vec<u8>) {
+        if let Some(cookie) = self.number.cookie() {
+            put_field("Set-Cookie", &cookie, out);
+        }
         match (self.keep_alive, self.is_http_1_1) {
             (true, true) => {}
             // RFC 9112 §9.3: what HTTP/1.0 does not take for granted.

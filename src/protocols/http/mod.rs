@@ -3,13 +3,15 @@
 //! [`server`] is the state machine; [`head`] finds and reads a head under rules stricter than the
 //! tokenizer's, [`framing`] judges what it says of its body, [`chunked`], [`multipart`] and
 //! [`upload`] read that; [`answer`] writes what [`reply`] and [`response`] say, [`conditional`]
-//! what of a file, [`files`] is the door to the disk. Everything that a program puts into a head
+//! what of a file, [`files`] is the door to the disk; [`session`] keeps what requests of one
+//! browser have in common, [`file_sessions`] where. Everything that a program puts into a head
 //! goes through [`check_header`].
 mod answer;
 mod chunked;
 mod conditional;
 mod cookie;
 mod date;
+mod file_sessions;
 mod files;
 mod form;
 mod framing;
@@ -19,9 +21,11 @@ mod reply;
 mod request;
 mod response;
 mod server;
+mod session;
 mod upload;
 
 pub use cookie::{Cookie, SameSite};
+pub use file_sessions::FileSessions;
 use framing::Refused;
 pub(crate) use head::{FieldLines, HeadFault, HeadScan};
 pub use multipart::UploadedFile;
@@ -30,6 +34,7 @@ pub use request::Request;
 pub(crate) use request::RequestHead;
 pub use response::Response;
 pub use server::Http;
+pub use session::{Session, SessionOptions, SessionStore};
 
 use crate::Error;
 

@@ -2,8 +2,10 @@
 use super::form::parameters;
 use super::head::{FieldLines, HeadFault, Span, fault, places, span, text_of};
 use super::multipart::{Parts, UploadedFile, boundary_of};
+use super::session::{self, Seat, Session};
 use std::borrow::Cow;
 use std::fmt;
+use std::io;
 use std::mem::MaybeUninit;
 
 /// So many fields are read without memory of their own.
@@ -30,6 +32,8 @@ pub(super) struct Content<'a> {
     /// Whether the worker admits the page that asks for another protocol; `None`: nobody has
     /// judged that.
     pub(super) admitted: Option<bool>,
+    /// `None`: nobody answers it over http.
+    pub(super) seat: Option<Seat>,
 }
 
 impl<'a> Request<'a> {
@@ -157,6 +161,37 @@ impl<'a> Request<'a> {
     pub fn cookies(&self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
         let pairs = self.fields().all("cookie").flat_map(|value| value.split(';'));
         pairs.filter_map(|pair| pair.split_once('=')).map(|(key, value)| (key.trim(), value.trim()))
+    }
+
+    /// The browser's session: values that are kept between its requests, under an id in a cookie
+    /// (`PHPSID`). The first call of a request reads it; the changes are kept when the last handle
+    /// goes, as a rule at the end of the callback; the cookie leaves with the answer. A client
+    /// without one, or with an id that is not ours, gets a fresh one. One without values is not
+    /// kept, and has no cookie. [`SessionOptions`](crate::SessionOptions) has name, lifetime and
+    /// place. (Manual: the http session.)
+    ///
+    /// Files are read and written here, which blocks for a moment.
+    ///
+    /// ```
+    /// use workerman::{Http, Request, TcpConnection};
+    ///
+    /// fn visit(con: TcpConnection<Http>, request: Request) -> workerman::Result {
+    ///     let session = request.session()?;
+    ///     let visits = session.get("visits").and_then(|n| n.parse().ok()).unwrap_or(0) + 1;
+    ///     session.set("visits", visits);
+    ///     con.send(format!("visit number {visits}"));
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// The store cannot be read, or its folder is not safe: what is wrong with it. A request that
+    /// is not answered over http (that of `on_websocket_connect`) has no session.
+    pub fn session(&self) -> io::Result<Session> {
+        let Some(seat) = self.content.seat else {
+            return Err(io::Error::other("only a request to an http worker has a session"));
+        };
+        session::open(seat, |name| self.cookie(name))
     }
 
     /// The body; empty where there is none. Empty, too, for a form whose files went to disk: see

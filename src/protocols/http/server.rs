@@ -8,6 +8,7 @@ use super::head::text_of;
 use super::multipart::boundary_of;
 use super::reply::{Kind, Reply};
 use super::request::{Content, Layout};
+use super::session::{Number, Seat};
 use super::upload::Form;
 use super::{FieldLines, HeadFault, HeadScan};
 use crate::protocols::websocket::Admission;
@@ -229,12 +230,18 @@ impl Http {
             keep_alive: framing.keep_alive,
             conditions,
             file: None,
+            number: Number::next(),
         };
         self.phase = Phase::Answering;
         self.scan = HeadScan::default();
         self.passed_over = false;
         self.uploads = None;
         framing.upgrades.then(|| self.admits(head.layout.fields(text)))
+    }
+
+    fn seat(&self, cx: &Context) -> Option<Seat> {
+        let over_tls = self.admission.as_ref().is_some_and(|admission| admission.over_tls);
+        Some(Seat { number: self.exchange.number.get(), over_tls, doors: cx.scene.doors })
     }
 
     #[cold]
@@ -251,6 +258,7 @@ impl Http {
         head: Head,
         package: &'a [u8],
         scratch: &'a mut Vec<u8>,
+        cx: &Context,
     ) -> Request<'a> {
         let (bytes, body) = package.split_at(head.bytes.min(package.len()));
         let text = if latin.is_empty() {
@@ -260,7 +268,11 @@ impl Http {
             std::str::from_utf8(scratch).unwrap_or("")
         };
         let admitted = self.begin_exchange(&head, text);
-        Request::new(text, head.layout, Content { body, spilled: "", admitted })
+        Request::new(
+            text,
+            head.layout,
+            Content { body, spilled: "", admitted, seat: self.seat(cx) },
+        )
     }
 
     /// Body, head and the list of files go into `scratch`, where the program may see them.
@@ -268,6 +280,7 @@ impl Http {
         &mut self,
         collected: Collected,
         scratch: &'a mut Vec<u8>,
+        cx: &Context,
     ) -> Request<'a> {
         let Collected { head, text, sink, .. } = collected;
         let admitted = self.begin_exchange(&head, &text);
@@ -289,7 +302,7 @@ impl Http {
         let (body, rest) = scratch.split_at(body);
         let rest = std::str::from_utf8(rest).unwrap_or("");
         let (text, spilled) = rest.split_at_checked(text.len()).unwrap_or(("", ""));
-        Request::new(text, head.layout, Content { body, spilled, admitted })
+        Request::new(text, head.layout, Content { body, spilled, admitted, seat: self.seat(cx) })
     }
 
     // ------------------------------------------------------------------ answering
@@ -424,13 +437,15 @@ impl Protocol for Http {
         &mut self,
         package: &'a mut [u8],
         scratch: &'a mut Vec<u8>,
-        _: &mut Context,
+        cx: &mut Context,
     ) -> Result<Option<Request<'a>>, Violation> {
         match std::mem::take(&mut self.reading) {
             Reading::Head | Reading::EmptyLine => Ok(None),
-            Reading::Whole(latin, head) => Ok(Some(self.deliver(&latin, head, package, scratch))),
+            Reading::Whole(latin, head) => {
+                Ok(Some(self.deliver(&latin, head, package, scratch, cx)))
+            }
             Reading::Collected(collected) if collected.begun && collected.is_whole() => {
-                Ok(Some(self.deliver_collected(*collected, scratch)))
+                Ok(Some(self.deliver_collected(*collected, scratch, cx)))
             }
             Reading::Collected(mut collected) => {
                 collected.begun = true;

@@ -55,6 +55,8 @@ pub struct Admission {
     pub(crate) any: bool,
     /// The listener's address is a loopback one.
     pub(crate) loopback_listener: bool,
+    /// Its connections speak TLS.
+    pub(crate) over_tls: bool,
 }
 
 impl Admission {
