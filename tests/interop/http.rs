@@ -5,14 +5,15 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::process::Command;
 use workerman::prelude::*;
-use workerman::{Chunk, Limits, Running, TcpConnection};
+use workerman::{Chunk, FileSessions, Limits, Running, SessionOptions, TcpConnection};
 
 /// Answers, keeps what is sent, hands out what was kept, and speaks WebSocket.
 fn server(folder: &Folder, authority: Option<&Authority>) -> Running {
-    let kept = folder.path("kept");
+    let (kept, sessions) = (folder.path("kept"), folder.path("sessions"));
     let files = authority.map(|a| (a.file("server.pem"), a.file("server.key")));
     let server = workerman::spawn(move || {
         let worker = Worker::<Http>::listen("http://127.0.0.1:0")?;
+        SessionOptions::new().store(FileSessions::new(sessions)).set_default();
         worker.set_limits(Limits::new().message_bytes(16 << 20));
         if let Some((certificate, key)) = files {
             worker.set_transport(Transport::Ssl);
@@ -21,6 +22,26 @@ fn server(folder: &Folder, authority: Option<&Authority>) -> Running {
         worker.on_message(move |con, request| {
             match request.path() {
                 "/hello" => drop(con.send("hello")),
+                "/visit" => {
+                    let session = request.session()?;
+                    let visits: u32 = session.get("n").and_then(|n| n.parse().ok()).unwrap_or(0);
+                    session.set("n", visits + 1);
+                    con.send(format!("{visits} visits before"));
+                }
+                "/login" => {
+                    let session = request.session()?;
+                    session.regenerate_id()?;
+                    session.set("user", request.get("user").unwrap_or_default());
+                    con.send(Response::redirect("/user"));
+                }
+                "/user" => {
+                    let session = request.session()?;
+                    con.send(session.get("user").unwrap_or("nobody".into()));
+                }
+                "/logout" => {
+                    request.session()?.flush();
+                    con.send("bye");
+                }
                 "/pieces" => in_pieces(con),
                 "/kept" => drop(con.send(Response::new(200).with_file(&kept))),
                 "/form" => {
@@ -152,6 +173,16 @@ fn requests_does_the_same_over_https_and_refuses_an_unknown_authority() {
     let server = server(&folder, Some(&authority));
     let url = format!("https://localhost:{}", server.addr().port());
     http_client(&["requests", &url, &authority.file("ca.pem")]);
+}
+
+#[test]
+fn requests_keeps_its_session_as_a_browser_does() {
+    let folder = Folder::new();
+    let authority = Authority::new();
+    let (plain, secure) = (server(&folder, None), server(&folder, Some(&authority)));
+    http_client(&["sessions", &format!("http://localhost:{}", plain.addr().port())]);
+    let url = format!("https://localhost:{}", secure.addr().port());
+    http_client(&["sessions", &url, &authority.file("ca.pem")]);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 """Drives our HTTP server with PyPI's requests and aiohttp; says `ok`, or what went wrong.
 
 http_client.py requests URL [CA]: forms, bodies, ranges over kept connections
+http_client.py sessions URL [CA]: cookies of sessions
 http_client.py aiohttp URL: many at once, pieces as they come, a WebSocket on the same port
 http_client.py events URL: the first server-sent events of a page
 http_client.py upload URL FILE: a file by a form, and again by the link that the page shows
@@ -9,6 +10,7 @@ import asyncio
 import hashlib
 import re
 import sys
+import time
 
 MIB = 1 << 20
 LARGE = bytes((n * n >> 7) & 255 for n in range(5 * MIB))
@@ -79,6 +81,31 @@ def ranges(s, url, whole):
     same(s.get(url, headers={"Range": f"bytes={len(whole)}-"}).status_code, 416)
     same(s.get(url, headers={"If-None-Match": tag}).status_code, 304)
     same(s.get(url, headers={"Range": "bytes=-5"}).content, whole[-5:])
+
+
+def by_sessions(url, ca=None):
+    with session() as one, session() as other:
+        one.verify = other.verify = ca or True
+        for n in range(3):
+            same(one.get(f"{url}/visit").text, f"{n} visits before")
+        same(other.get(f"{url}/visit").text, "0 visits before")
+        (cookie,) = one.cookies
+        same((cookie.name, cookie.path, cookie.secure), ("PHPSID", "/", bool(ca)))
+        same(cookie.has_nonstandard_attr("HttpOnly"), True)
+        same(1400 < cookie.expires - time.time() < 1450, True)
+        before = cookie.value
+
+        same(one.get(f"{url}/login?user=ein+B%C3%A4r").text, "ein Bär")
+        (cookie,) = one.cookies
+        if cookie.value == before:
+            sys.exit("who logs in keeps the id that others may have seen")
+        other.cookies.clear()
+        same(other.get(f"{url}/user", cookies={"PHPSID": before}).text, "nobody")
+        same(other.get(f"{url}/user", cookies={"PHPSID": cookie.value}).text, "ein Bär")
+        same(one.get(f"{url}/visit").text, "3 visits before")
+        same(one.get(f"{url}/logout").text, "bye")
+        same(one.get(f"{url}/user").text, "nobody")
+    print("ok", flush=True)
 
 
 async def by_aiohttp(url):
@@ -157,6 +184,8 @@ def by_upload(url, path):
 how, arguments = sys.argv[1], sys.argv[2:]
 if how == "requests":
     by_requests(*arguments)
+elif how == "sessions":
+    by_sessions(*arguments)
 elif how == "upload":
     by_upload(*arguments)
 else:
