@@ -1,5 +1,6 @@
 //! Sessions in files: one each, in a folder that nobody else can look into.
-use super::session::{SessionStore, is_id};
+use super::SessionStore;
+use super::session::is_id;
 use std::cell::{Cell, RefCell};
 use std::fs::{self, DirBuilder, File, OpenOptions, ReadDir};
 use std::io::{self, Read, Write};

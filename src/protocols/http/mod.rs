@@ -4,8 +4,8 @@
 //! tokenizer's, [`framing`] judges what it says of its body, [`chunked`], [`multipart`] and
 //! [`upload`] read that; [`answer`] writes what [`reply`] and [`response`] say, [`conditional`]
 //! what of a file, [`files`] is the door to the disk; [`session`] keeps what requests of one
-//! browser have in common, [`file_sessions`] where. Everything that a program puts into a head
-//! goes through [`check_header`].
+//! browser have in common, [`session_options`] says how, [`file_sessions`] where. Everything that a
+//! program puts into a head goes through [`check_header`].
 mod answer;
 mod chunked;
 mod conditional;
@@ -22,6 +22,7 @@ mod request;
 mod response;
 mod server;
 mod session;
+mod session_options;
 mod upload;
 
 pub use cookie::{Cookie, SameSite};
@@ -34,7 +35,8 @@ pub use request::Request;
 pub(crate) use request::RequestHead;
 pub use response::Response;
 pub use server::Http;
-pub use session::{Session, SessionOptions, SessionStore};
+pub use session::Session;
+pub use session_options::{SessionOptions, SessionStore};
 
 use crate::Error;
 
