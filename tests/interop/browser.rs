@@ -224,3 +224,25 @@ fn a_page_of_the_same_host_gets_its_websocket() {
         assert_eq!(websocket(&page, "127.0.0.1", port), "hello", "{host}");
     }
 }
+
+#[test]
+fn two_people_chat_and_what_one_writes_is_no_markup_to_the_other() {
+    let (_server, port) = web_example("chat", 0, &[]);
+    let browser = Browser::start(&[]);
+    let [ann, bob] = ["Ann", "Bob"].map(|name| {
+        let page = browser.open(&format!("http://127.0.0.1:{port}/"));
+        page.type_into("#name", name);
+        page.click("#send");
+        page.wait_for("!document.getElementById('message').disabled");
+        page
+    });
+    ann.wait_for_text("Bob has joined");
+    for (from, to, name) in [(&ann, &bob, "Ann"), (&bob, &ann, "Bob")] {
+        from.type_into("#message", &format!("<b>hello</b> from {name}"));
+        from.click("#send");
+        to.wait_for_text(&format!("{name}: <b>hello</b> from {name}"));
+    }
+    ann.picture("chat");
+    bob.close();
+    ann.wait_for_text("Bob has left");
+}
