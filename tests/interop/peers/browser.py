@@ -121,6 +121,8 @@ class Page:
         await asyncio.wait_for(self.reader, PATIENCE)
 
     async def picture(self, path):
+        # One that lies behind others is not drawn.
+        await self.call("Page.bringToFront")
         data = (await self.call("Page.captureScreenshot", format="png"))["data"]
         with open(path, "wb") as file:
             file.write(base64.b64decode(data))
