@@ -180,11 +180,6 @@ fn node() -> Command {
     command
 }
 
-/// One of our programs for Node.js.
-pub(crate) fn node_script(program: &str, arguments: &[&str]) -> Process {
-    Peer::Node.run(program, arguments)
-}
-
 /// Which of the two languages a peer is written in.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Peer {
