@@ -10,39 +10,32 @@ use workerman::prelude::*;
 use workerman::{ServerSentEvent, TcpConnection};
 
 const PAGE: &str = r#"<!doctype html>
+<html lang="en">
 <meta charset="utf-8">
-<title>Events</title>
 <meta name="viewport" content="width=device-width">
+<title>Events</title>
 <style>
-  body { font: 18px/1.5 system-ui, sans-serif; max-width: 32em; margin: 3em auto; padding: 0 1em;
-         color: #222; background: #f6f7f9 }
-  main { display: flex; gap: 1em }
-  section { flex: 1; padding: 1em; border-radius: .5em; background: #fff;
-            box-shadow: 0 1px 4px #0002; text-align: center }
-  b { display: block; font-size: 3em; line-height: 1.2 }
+  body { font: 16px/1.5 sans-serif; max-width: 40em; margin: 3em auto; padding: 0 1em }
+  small { color: #666; font-weight: normal }
+  b { font-size: 1.5em; font-variant-numeric: tabular-nums }
 </style>
-<h1>Events</h1>
-<p>The server tells this page what it shows; open it twice.
-<main>
-  <section><b id="up">?</b> seconds up</section>
-  <section><b id="viewers">?</b> looking</section>
-</main>
-<p id="state">Connecting …
+<h1>Events <small id="state">not connected</small></h1>
+<p>The server has been up for <b id="up">0</b> s.
+<p>Looking at this page: <b id="viewers">0</b>
 <script>
+  const of = id => document.getElementById(id);
+  // It connects again by itself.
   const events = new EventSource("/events");
-  const state = document.getElementById("state");
-  events.onopen = () => state.textContent = "Connected.";
-  events.onerror = () => state.textContent = "The server is gone; trying again …";
-  events.onmessage = e => document.getElementById("up").textContent = e.data;
-  events.addEventListener("viewers",
-    e => document.getElementById("viewers").textContent = e.data);
+  events.onopen = () => of("state").textContent = "connected";
+  events.onerror = () => of("state").textContent = "not connected";
+  events.onmessage = event => of("up").textContent = event.data;
+  events.addEventListener("viewers", event => of("viewers").textContent = event.data);
 </script>
 "#;
 
 fn main() -> Result {
     let port = std::env::args().nth(1).unwrap_or("2347".into());
     let worker = Worker::<Http>::listen(&format!("http://127.0.0.1:{port}"))?;
-    println!("http://127.0.0.1:{port}/");
     let viewers: Rc<RefCell<Vec<TcpConnection<Http>>>> = Rc::default();
 
     let of = viewers.clone();
@@ -56,6 +49,8 @@ fn main() -> Result {
                     .with_header("Content-Type", "text/event-stream")
                     .with_header("Cache-Control", "no-store"),
             );
+            // A browser that has lost the connection is back after a second.
+            con.send(ServerSentEvent::default().retry(1));
             of.borrow_mut().push(con);
             tell(&of.borrow());
         }
@@ -68,7 +63,9 @@ fn main() -> Result {
         of.borrow_mut().retain(|viewer| *viewer != con);
         tell(&of.borrow());
     });
-    worker.on_worker_start(move |_| {
+    worker.on_worker_start(move |worker| {
+        let port = worker.local_addr().map_or(0, |addr| addr.port());
+        println!("http://127.0.0.1:{port}/");
         let (begun, of) = (Instant::now(), viewers.clone());
         Timer::add(1, move |_| {
             for con in of.borrow().iter() {

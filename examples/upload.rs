@@ -9,16 +9,17 @@ use workerman::prelude::*;
 use workerman::{Limits, Request};
 
 const PAGE: &str = r#"<!doctype html>
+<html lang="en">
 <meta charset="utf-8">
-<title>Upload</title>
 <meta name="viewport" content="width=device-width">
+<title>Upload</title>
 <style>
-  body { font: 18px/1.5 system-ui, sans-serif; max-width: 32em; margin: 3em auto; padding: 0 1em;
-         color: #222; background: #f6f7f9 }
-  form { padding: 1em; border-radius: .5em; background: #fff; box-shadow: 0 1px 4px #0002 }
-  label { display: block; margin-bottom: 1em }
-  input { display: block; box-sizing: border-box; width: 100%; font: inherit; padding: .3em }
-  button { font: inherit; padding: .3em 1.5em }
+  body { font: 16px/1.5 sans-serif; max-width: 40em; margin: 3em auto; padding: 0 1em }
+  label { display: block; margin: 1em 0 }
+  input, button { font: inherit; display: block; margin-top: .2em }
+  input[type=text] { width: 100%; box-sizing: border-box; padding: .4em }
+  button { padding: .3em 1.5em }
+  section { border-top: 1px solid #bbb; margin-top: 2em }
 </style>
 <h1>Upload</h1>
 <form method="post" enctype="multipart/form-data">
@@ -34,8 +35,11 @@ fn main() -> Result {
     let folder = arguments.next().map_or_else(std::env::temp_dir, PathBuf::from);
     let worker = Worker::<Http>::listen(&format!("http://127.0.0.1:{port}"))?;
     worker.set_limits(Limits::new().message_bytes(1 << 30));
-    println!("http://127.0.0.1:{port}/ keeps files in {}", folder.display());
-
+    let kept = folder.display().to_string();
+    worker.on_worker_start(move |worker| {
+        let port = worker.local_addr().map_or(0, |addr| addr.port());
+        println!("http://127.0.0.1:{port}/ keeps files in {kept}");
+    });
     worker.on_message(move |con, request| {
         let response = match (request.method(), request.path()) {
             ("GET" | "HEAD", "/") => Response::from(PAGE),
@@ -58,7 +62,7 @@ fn main() -> Result {
 /// The client's names are shown, never used: whoever sends a file chooses its name.
 fn keep(request: &Request, folder: &std::path::Path) -> Result<Response> {
     let title = request.post("title").unwrap_or_default();
-    let mut page = format!("{PAGE}<h2>Kept: {}</h2><ul>", escaped(&title));
+    let mut page = format!("{PAGE}<section><p>Kept: {}<ul>", escaped(&title));
     for file in request.files() {
         let number = (1_u64..)
             .find(|number| !folder.join(format!("upload-{number}")).exists())
@@ -67,7 +71,7 @@ fn keep(request: &Request, folder: &std::path::Path) -> Result<Response> {
         let (name, size) = (escaped(file.file_name()), file.size());
         page += &format!("<li><a href=\"/kept/{number}\">{name}</a>, {size} bytes");
     }
-    Ok(Response::from(page + "</ul>"))
+    Ok(Response::from(page + "</ul></section>"))
 }
 
 fn escaped(text: &str) -> String {

@@ -552,7 +552,7 @@ fn an_upgrade_that_is_wrong_is_refused_with_its_status() {
     let (_worker, addr) = serve_both();
     let foreign = upgrade_request("Origin: http://evil.test\r\n");
     let body = upgrade_request("Content-Length: 3\r\n") + "abc";
-    for (status, request) in [(426, get("/ws", "")), (403, foreign), (400, body)] {
+    for (status, request) in [(400, get("/ws", "")), (403, foreign), (400, body)] {
         let client = std::thread::spawn(move || {
             let mut stream = raw_connect(addr);
             stream.write_all(request.as_bytes()).expect("a request");

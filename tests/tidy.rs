@@ -106,8 +106,8 @@ const DOORS: &[Door] = &[
         words: &["std::fs"],
         files: &[
             "events/signal.rs",
-            "protocols/http/files.rs",
             "protocols/http/file_sessions.rs",
+            "protocols/http/files.rs",
             "transport/tls/pem.rs",
         ],
     },

@@ -548,9 +548,9 @@ pub trait Serve: Protocol {
     #[doc(hidden)]
     fn accepted_by(&mut self, _admission: &Rc<websocket::Admission>) {}
 
-    /// Where the client is (`None`: on a unix socket), and whether it came over TLS.
+    /// Where the client is; `None`: on a unix socket.
     #[doc(hidden)]
-    fn accepted_from(&mut self, _remote: Option<SocketAddr>, _over_tls: bool) {}
+    fn accepted_from(&mut self, _remote: Option<SocketAddr>) {}
 }
 
 /// Usable by an `AsyncTcpConnection`: `impl Dial for MyProtocol {}` says so of a protocol of your

@@ -147,7 +147,11 @@ impl<P: Serve> Worker<P> {
     /// }
     /// ```
     pub fn set_transport(&self, transport: Transport) {
-        self.with_side(|side| side.secure.set(transport == Transport::Ssl));
+        let secure = transport == Transport::Ssl;
+        self.with_side(|side| {
+            side.secure.set(secure);
+            side.change_admission(|admission| admission.over_tls = secure);
+        });
     }
 
     /// Certificate and key; they are read at once. They do not turn TLS on:

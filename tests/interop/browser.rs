@@ -1,198 +1,248 @@
-//! A real browser, without a window: pages opened, looked into and filled in, as a person would.
-//!
-//! ```ignore
-//! let browser = Browser::start();
-//! let page = browser.open("http://127.0.0.1:2347/");
-//! page.wait_for("document.title == 'Events'");
-//! assert_eq!(page.evaluate("1 + 1"), "2");
-//! ```
-use crate::peers::{Folder, PATIENCE, Process, example, free_port, node_script};
+//! The examples' pages as a person uses them, in a real browser: headless Chromium.
+use crate::peers::{Folder, Process, browser_driver, web_example};
 use std::cell::RefCell;
-use std::net::TcpStream;
-use std::os::unix::process::CommandExt;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::fs;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use workerman::Running;
+use workerman::prelude::*;
 
-const ADVICE: &str = "it needs Chromium (apt-get install chromium)";
+const ADVICE: &str = "it needs Chromium (apt-get install chromium) and PyPI's `websockets` in \
+                      WORKERMAN_PYTHON";
 
-/// The browser and whoever talks to it. Both end with the handle, with all their children.
+/// A browser of its own with an empty profile; it ends with its handle.
 pub(crate) struct Browser {
-    group: Child,
     driver: RefCell<Process>,
-    _profile: Folder,
+    _folder: Folder,
 }
 
-/// A tab.
+/// One of its tabs.
 pub(crate) struct Page<'a> {
     browser: &'a Browser,
-    id: String,
+    number: String,
 }
 
 impl Browser {
     #[track_caller]
-    pub(crate) fn start() -> Self {
-        let profile = Folder::new();
-        let mut command = Command::new("chromium");
-        command.args(["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run"]);
-        command.args(["--disable-dev-shm-usage", "--no-proxy-server", "--window-size=900,600"]);
-        command.args(["--remote-debugging-port=0", "about:blank"]);
-        command.arg(format!("--user-data-dir={}", profile.path("").display()));
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
-        let group = command.spawn().unwrap_or_else(|e| panic!("no browser: {e}; {ADVICE}"));
-        let mut group = Group(Some(group));
-        let (said, begin) = (profile.path("DevToolsActivePort"), Instant::now());
-        let url = loop {
-            let text = std::fs::read_to_string(&said).unwrap_or_default();
-            if let Some((port, path)) = text.split_once('\n').filter(|(_, path)| !path.is_empty()) {
-                break format!("ws://127.0.0.1:{port}{}", path.trim());
-            }
-            assert!(begin.elapsed() < PATIENCE, "the browser does not listen; {ADVICE}");
-            sleep(Duration::from_millis(20));
-        };
-        let driver = node_script("browser", &[&url]);
-        assert_eq!(driver.line(), "ready");
-        let group = group.0.take().expect("it was put there above");
-        Browser { group, driver: RefCell::new(driver), _profile: profile }
+    pub(crate) fn start(arguments: &[&str]) -> Self {
+        let folder = Folder::new();
+        fs::create_dir(folder.path("profile")).expect("our own folder can be written");
+        let driver = browser_driver(&folder.path("profile"), arguments);
+        let said = driver.next();
+        assert_eq!(said.as_deref(), Some("ready"), "{}\n{ADVICE}", driver.errors());
+        Browser { driver: RefCell::new(driver), _folder: folder }
     }
 
-    #[track_caller]
-    fn ask(&self, command: &str) -> String {
-        assert!(!command.contains('\n'), "one line: {command}");
-        let mut driver = self.driver.borrow_mut();
-        driver.tell(command);
-        let line = driver.line();
-        match line.strip_prefix("ok ") {
-            Some(answer) => answer.to_owned(),
-            None => panic!("{command}: {line}"),
-        }
-    }
-
-    /// A new tab with this address.
+    /// A page that has been loaded.
     #[track_caller]
     pub(crate) fn open(&self, url: &str) -> Page<'_> {
-        let id = self.ask(&format!("open {url}"));
-        Page { browser: self, id: id.trim_matches('"').to_owned() }
+        Page { browser: self, number: self.ask(&["open", url]) }
     }
-}
 
-impl Page<'_> {
-    /// What this expression (one line of JavaScript) is, as JSON.
     #[track_caller]
-    pub(crate) fn evaluate(&self, js: &str) -> String {
-        self.browser.ask(&format!("eval {} {js}", self.id))
-    }
-
-    /// Until this expression is true.
-    #[track_caller]
-    pub(crate) fn wait_for(&self, js: &str) {
-        let begin = Instant::now();
-        // The page may be on its way to another one: then there is nothing to ask.
-        let guarded =
-            format!("(() => {{ try {{ return !!({js}) }} catch (e) {{ return false }} }})()");
-        while self.evaluate(&guarded) != "true" {
-            let shown = || self.evaluate("document.documentElement.outerHTML");
-            assert!(begin.elapsed() < PATIENCE, "never true: {js}; the page: {}", shown());
-            sleep(Duration::from_millis(20));
-        }
-    }
-
-    /// Chooses this file in the file input that the selector names.
-    #[track_caller]
-    pub(crate) fn choose(&self, selector: &str, path: &Path) {
-        self.browser.ask(&format!("files {} {selector}\t{}", self.id, path.display()));
-    }
-
-    /// What it looks like, as a PNG.
-    #[track_caller]
-    pub(crate) fn screenshot(&self, path: &Path) {
-        self.browser.ask(&format!("shot {} {}", self.id, path.display()));
-    }
-}
-
-/// Ends a browser that has not come up.
-struct Group(Option<Child>);
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        if let Some(child) = &mut self.0 {
-            end_group(child);
+    fn ask(&self, words: &[&str]) -> String {
+        assert!(!words.iter().any(|word| word.contains(['\t', '\n'])), "one line: {words:?}");
+        let mut driver = self.driver.borrow_mut();
+        driver.tell(&words.join("\t"));
+        let line = driver.line();
+        match line.strip_prefix("ok ") {
+            Some(value) => value.into(),
+            None => panic!("{words:?}: {line}"),
         }
     }
 }
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        end_group(&mut self.group);
+        // The driver ends Chromium's processes; killed itself, it could not.
+        let ended = self.driver.get_mut().ends_with_its_input(Duration::from_secs(30));
+        assert!(ended || std::thread::panicking(), "the browser does not end");
     }
 }
 
-/// The group that this child leads: nobody else is in it.
-fn end_group(child: &mut Child) {
-    let group = format!("-{}", child.id());
-    let _ = Command::new("kill").args(["-KILL", "--", &group]).status();
-    let _ = child.wait();
-}
-
-/// One of our examples, listening; and where.
-fn served(name: &str, more: &[&str]) -> (Process, String) {
-    let port = free_port();
-    let process = example(name, &[&[&*port.to_string()], more].concat());
-    let begin = Instant::now();
-    while TcpStream::connect(("127.0.0.1", port)).is_err() {
-        assert!(begin.elapsed() < PATIENCE, "{name} does not listen: {}", process.errors());
-        sleep(Duration::from_millis(20));
+impl Page<'_> {
+    /// What a script gives: text as it is, all else as JSON. Promises are waited for.
+    #[track_caller]
+    pub(crate) fn evaluate(&self, script: &str) -> String {
+        self.browser.ask(&["evaluate", &self.number, script])
     }
-    (process, format!("http://127.0.0.1:{port}/"))
-}
 
-/// Where pictures go, if somebody wants to look at them.
-fn picture(page: &Page, name: &str) {
-    if let Ok(folder) = std::env::var("WORKERMAN_PICTURES") {
-        page.screenshot(&Path::new(&folder).join(name));
+    /// Until the script gives something that is true, and that.
+    #[track_caller]
+    pub(crate) fn wait_for(&self, script: &str) -> String {
+        self.browser.ask(&["wait", &self.number, script])
+    }
+
+    /// Until this text can be read on the page.
+    #[track_caller]
+    pub(crate) fn wait_for_text(&self, text: &str) {
+        self.wait_for(&format!("document.body.innerText.includes({text:?})"));
+    }
+
+    #[track_caller]
+    pub(crate) fn click(&self, selector: &str) {
+        self.browser.ask(&["click", &self.number, selector]);
+    }
+
+    #[track_caller]
+    pub(crate) fn type_into(&self, selector: &str, text: &str) {
+        self.browser.ask(&["type", &self.number, selector, text]);
+    }
+
+    #[track_caller]
+    pub(crate) fn choose_file(&self, selector: &str, path: &str) {
+        self.browser.ask(&["file", &self.number, selector, path]);
+    }
+
+    #[track_caller]
+    pub(crate) fn close(self) {
+        self.browser.ask(&["close", &self.number]);
+    }
+
+    /// As it looks, where `WORKERMAN_PICTURES` names a folder: for people.
+    fn picture(&self, name: &str) {
+        if let Ok(folder) = std::env::var("WORKERMAN_PICTURES") {
+            self.browser.ask(&["picture", &self.number, &format!("{folder}/{name}.png")]);
+        }
     }
 }
 
 #[test]
-fn a_browser_sees_the_clock_of_the_sse_example_and_who_else_looks() {
-    let (_server, url) = served("sse", &[]);
-    let browser = Browser::start();
-    let page = browser.open(&url);
-    page.wait_for("viewers.textContent == '1'");
-    let other = browser.open(&url);
-    for page in [&page, &other] {
-        page.wait_for("viewers.textContent == '2'");
-        page.wait_for("Number(up.textContent) >= 1");
-    }
-    picture(&page, "sse.png");
-    // One leaves; the other is told.
-    other.evaluate("events.close()");
-    page.wait_for("viewers.textContent == '1'");
+fn the_sse_page_counts_its_viewers_and_comes_back_when_the_server_does() {
+    let (mut server, port) = web_example("sse", 0, &[]);
+    let browser = Browser::start(&[]);
+    let page = browser.open(&format!("http://127.0.0.1:{port}/"));
+    let up = |at_least: u32| {
+        page.wait_for(&format!("Number(document.getElementById('up').textContent) >= {at_least}"));
+    };
+    let viewers = |count: u32| {
+        page.wait_for(&format!("document.getElementById('viewers').textContent === '{count}'"));
+    };
+    up(2);
+    viewers(1);
+    let other = browser.open(&format!("http://127.0.0.1:{port}/"));
+    viewers(2);
+    other.close();
+    viewers(1);
+    page.picture("sse");
+    server.kill();
+    page.wait_for_text("not connected");
+    page.picture("sse-lost");
+    let _again = web_example("sse", port, &[]);
+    page.wait_for("!document.body.innerText.includes('not connected')");
+    up(1);
+    viewers(1);
 }
 
 #[test]
-fn a_browser_uploads_a_file_to_the_upload_example_and_gets_it_back() {
+fn the_upload_page_takes_a_file_shows_it_and_gives_it_back() {
     let folder = Folder::new();
-    let kept = folder.path("kept");
-    std::fs::create_dir(&kept).expect("our own folder can be written");
-    let content = "a line of text\n".repeat(100_000);
-    folder.write("a <b> & c.txt", &content);
-    let (_server, url) = served("upload", &[&kept.to_string_lossy()]);
-    let browser = Browser::start();
-    let page = browser.open(&url);
-    page.wait_for("document.querySelector('button')");
-    picture(&page, "upload.png");
-    page.choose("input[type=file]", &folder.path("a <b> & c.txt"));
-    page.evaluate("void (document.querySelector('[name=title]').value = 'Grüße <i>')");
-    page.evaluate("document.querySelector('button').click()");
-    page.wait_for("document.querySelector('li a')");
-    picture(&page, "uploaded.png");
-    // What the client has chosen is shown as it is, and is no part of the page.
-    let name = page.evaluate("document.querySelector('li a').textContent");
-    assert_eq!(name, "\"a <b> & c.txt\"");
-    assert_eq!(page.evaluate("document.querySelector('i') == null"), "true");
-    let length =
-        "fetch(document.querySelector('li a').href).then(r => r.text()).then(t => t.length)";
-    assert_eq!(page.evaluate(length), content.len().to_string());
+    let content: Vec<u8> = (0..1_u32 << 20).map(|n| (n.wrapping_mul(n) >> 9) as u8).collect();
+    let path = folder.path("käse <b>.bin");
+    fs::write(&path, &content).expect("our own folder can be written");
+    fs::create_dir(folder.path("kept")).expect("our own folder can be written");
+    let kept = folder.path("kept").to_string_lossy().into_owned();
+    let (_server, port) = web_example("upload", 0, &[&kept]);
+    let browser = Browser::start(&[]);
+    let page = browser.open(&format!("http://127.0.0.1:{port}/"));
+    page.picture("upload");
+    page.type_into("input[name=title]", "Käse & <i>Brot</i>");
+    page.choose_file("input[type=file]", &path.to_string_lossy());
+    page.click("button");
+    page.wait_for_text("käse <b>.bin");
+    page.wait_for_text("1048576 bytes");
+    page.wait_for_text("Käse & <i>Brot</i>");
+    page.picture("upload-done");
+    let sum = "fetch(document.querySelector('a').href).then(answer => answer.arrayBuffer()).then(\
+               got => new Uint8Array(got).reduce((sum, byte) => (sum * 31 + byte) >>> 0, 7))";
+    let expected =
+        content.iter().fold(7_u32, |sum, &byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+    assert_eq!(page.evaluate(sum), expected.to_string(), "what came back is another file");
+}
+
+/// A WebSocket echo and a page; and with which statuses it refused.
+fn echo(admitted: Option<String>) -> (Running, Arc<Mutex<Vec<u16>>>) {
+    let refused = Arc::new(Mutex::new(Vec::new()));
+    let note = refused.clone();
+    let server = workerman::spawn(move || {
+        let worker = Worker::<Http>::listen("http://127.0.0.1:0")?;
+        if let Some(origin) = admitted {
+            worker.allow_origin(&origin)?;
+        }
+        worker.on_message(move |con, request| {
+            if request.path() != "/ws" {
+                con.send("<!doctype html><title>page</title>a page");
+                return;
+            }
+            match Websocket::accept(&request) {
+                Ok(websocket) => con.upgrade_with(websocket).on_message(|con, data| con.send(data)),
+                Err(refusal) => {
+                    note.lock().expect("nobody panics with it").push(refusal.status());
+                    con.send(refusal);
+                }
+            }
+        });
+        Ok(())
+    });
+    (server.expect("a port of loopback is free"), refused)
+}
+
+/// What becomes of a WebSocket that the page opens there.
+#[track_caller]
+fn websocket(page: &Page, host: &str, port: u16) -> String {
+    page.evaluate(&format!(
+        "new Promise(done => {{ const ws = new WebSocket('ws://{host}:{port}/ws'); \
+         ws.onopen = () => ws.send('hello'); ws.onmessage = event => done(event.data); \
+         ws.onclose = event => done('closed ' + event.code); }})"
+    ))
+}
+
+#[test]
+fn a_page_of_another_host_gets_no_websocket_unless_the_worker_admits_it() {
+    let browser = Browser::start(&["--host-resolver-rules=MAP other.test 127.0.0.1"]);
+    let (site, rebound) = echo(None);
+    let port = site.addr().port();
+    let page = browser.open(&format!("http://other.test:{port}/"));
+    let (strict, refused) = echo(None);
+    assert_eq!(websocket(&page, "127.0.0.1", strict.addr().port()), "closed 1006");
+    assert_eq!(*refused.lock().expect("nobody panics with it"), [403]);
+    let (admitting, refused) = echo(Some(format!("http://other.test:{port}")));
+    assert_eq!(websocket(&page, "127.0.0.1", admitting.addr().port()), "hello");
+    assert_eq!(*refused.lock().expect("nobody panics with it"), []);
+    // Its name was made to point here (DNS rebinding): to the browser that is the page's own host.
+    assert_eq!(websocket(&page, "other.test", port), "closed 1006");
+    assert_eq!(*rebound.lock().expect("nobody panics with it"), [403]);
+}
+
+#[test]
+fn a_page_of_the_same_host_gets_its_websocket() {
+    let browser = Browser::start(&[]);
+    let (server, _) = echo(None);
+    let port = server.addr().port();
+    for host in ["127.0.0.1", "localhost"] {
+        let page = browser.open(&format!("http://{host}:{port}/"));
+        assert_eq!(websocket(&page, "127.0.0.1", port), "hello", "{host}");
+    }
+}
+
+#[test]
+fn two_people_chat_and_what_one_writes_is_no_markup_to_the_other() {
+    let (_server, port) = web_example("chat", 0, &[]);
+    let browser = Browser::start(&[]);
+    let [ann, bob] = ["Ann", "Bob"].map(|name| {
+        let page = browser.open(&format!("http://127.0.0.1:{port}/"));
+        page.type_into("#name", name);
+        page.click("#send");
+        page.wait_for("!document.getElementById('message').disabled");
+        page
+    });
+    ann.wait_for_text("Bob has joined");
+    for (from, to, name) in [(&ann, &bob, "Ann"), (&bob, &ann, "Bob")] {
+        from.type_into("#message", &format!("<b>hello</b> from {name}"));
+        from.click("#send");
+        to.wait_for_text(&format!("{name}: <b>hello</b> from {name}"));
+    }
+    ann.picture("chat");
+    bob.close();
+    ann.wait_for_text("Bob has left");
 }

@@ -1,21 +1,19 @@
-//! Our HTTP server under curl, and under a WebSocket client on the same port.
-use crate::peers::{Authority, Folder, PATIENCE, Peer, curl};
+//! Our HTTP server under curl, Python's clients and wrk, and under WebSockets on the same port.
+use crate::peers::{Authority, Folder, PATIENCE, Peer, curl, http_client, web_example};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::process::Command;
 use workerman::prelude::*;
-use workerman::{
-    Chunk, FileSessions, Limits, Running, ServerSentEvent, SessionOptions, TcpConnection,
-};
+use workerman::{Chunk, FileSessions, Limits, Running, SessionOptions, TcpConnection};
 
 /// Answers, keeps what is sent, hands out what was kept, and speaks WebSocket.
 fn server(folder: &Folder, authority: Option<&Authority>) -> Running {
     let (kept, sessions) = (folder.path("kept"), folder.path("sessions"));
     let files = authority.map(|a| (a.file("server.pem"), a.file("server.key")));
     let server = workerman::spawn(move || {
-        SessionOptions::new().store(FileSessions::new(sessions)).set_default();
         let worker = Worker::<Http>::listen("http://127.0.0.1:0")?;
+        SessionOptions::new().store(FileSessions::new(sessions)).set_default();
         worker.set_limits(Limits::new().message_bytes(16 << 20));
         if let Some((certificate, key)) = files {
             worker.set_transport(Transport::Ssl);
@@ -23,6 +21,28 @@ fn server(folder: &Folder, authority: Option<&Authority>) -> Running {
         }
         worker.on_message(move |con, request| {
             match request.path() {
+                "/hello" => drop(con.send("hello")),
+                "/visit" => {
+                    let session = request.session()?;
+                    let visits: u32 = session.get("n").and_then(|n| n.parse().ok()).unwrap_or(0);
+                    session.set("n", visits + 1);
+                    con.send(format!("{visits} visits before"));
+                }
+                "/login" => {
+                    let session = request.session()?;
+                    session.regenerate_id()?;
+                    session.set("user", request.get("user").unwrap_or_default());
+                    con.send(Response::redirect("/user"));
+                }
+                "/user" => {
+                    let session = request.session()?;
+                    con.send(session.get("user").unwrap_or("nobody".into()));
+                }
+                "/logout" => {
+                    request.session()?.flush();
+                    con.send("bye");
+                }
+                "/pieces" => in_pieces(con),
                 "/kept" => drop(con.send(Response::new(200).with_file(&kept))),
                 "/form" => {
                     let file = request.file("file").ok_or("no file came")?;
@@ -43,13 +63,6 @@ fn server(folder: &Folder, authority: Option<&Authority>) -> Running {
                     }
                     Err(refusal) => drop(con.send(refusal)),
                 },
-                "/session" => {
-                    let session = request.session()?;
-                    let visits = session.get("visits").map_or(Ok(0), |n| n.parse())? + 1;
-                    session.set("visits", visits);
-                    con.send(format!("visit {visits}"));
-                }
-                "/chunked" | "/events" => stream(con, request.path() == "/events"),
                 path => drop(con.send(Response::new(404).with_body(format!("no {path} here")))),
             }
             Ok(())
@@ -59,23 +72,13 @@ fn server(folder: &Folder, authority: Option<&Authority>) -> Running {
     server.expect("a port of loopback is free")
 }
 
-/// Three pieces, one after another; events go on until the client leaves.
-fn stream(con: TcpConnection<Http>, events: bool) {
-    con.send(match events {
-        true => Response::new(200).with_header("Content-Type", "text/event-stream"),
-        false => Response::new(200).with_header("Transfer-Encoding", "chunked"),
-    });
-    let mut n = 0;
-    Timer::add(0.01, move |timer| {
-        let sent = match (events, n) {
-            (true, _) => con.send(ServerSentEvent::new(n).event("tick").id(n)),
-            (false, 3..) => con.send(Chunk::end()),
-            (false, _) => con.send(Chunk::new(format!("piece {n};"))),
-        };
-        if sent == Sent::Dropped || (n == 3 && !events) {
-            timer.del();
-        }
-        n += 1;
+/// A piece a turn of the clock, as a program that computes them would.
+fn in_pieces(con: TcpConnection<Http>) {
+    con.send(Response::new(200).with_header("Transfer-Encoding", "chunked"));
+    let mut pieces = ["one ", "two ", "three", ""].into_iter();
+    Timer::add(0.02, move |timer| match pieces.next() {
+        Some(piece) => drop(con.send(Chunk::new(piece))),
+        None => drop(timer.del()),
     });
 }
 
@@ -157,51 +160,98 @@ fn python_speaks_websocket_on_the_http_port() {
 }
 
 #[test]
-fn requests_and_aiohttp_are_served() {
+fn requests_keeps_connections_uploads_and_resumes_a_download() {
     let folder = Folder::new();
     let server = server(&folder, None);
-    Peer::Python.drive_with("http_client", &format!("http://{}", server.addr()), None);
+    http_client(&["requests", &format!("http://{}", server.addr())]);
 }
 
 #[test]
-fn requests_and_aiohttp_are_served_over_tls_and_verify_the_certificate() {
+fn requests_does_the_same_over_https_and_refuses_an_unknown_authority() {
     let folder = Folder::new();
     let authority = Authority::new();
     let server = server(&folder, Some(&authority));
     let url = format!("https://localhost:{}", server.addr().port());
-    let ca = authority.file("ca.pem");
-    Peer::Python.drive_with("http_client", &url, Some(ca.as_ref()));
+    http_client(&["requests", &url, &authority.file("ca.pem")]);
 }
 
 #[test]
-fn a_raw_socket_that_pipelines_and_half_closes_gets_every_answer() {
+fn requests_keeps_its_session_as_a_browser_does() {
+    let folder = Folder::new();
+    let authority = Authority::new();
+    let (plain, secure) = (server(&folder, None), server(&folder, Some(&authority)));
+    http_client(&["sessions", &format!("http://localhost:{}", plain.addr().port())]);
+    let url = format!("https://localhost:{}", secure.addr().port());
+    http_client(&["sessions", &url, &authority.file("ca.pem")]);
+}
+
+#[test]
+fn aiohttp_asks_many_at_once_and_sees_each_piece_as_it_was_sent() {
+    let folder = Folder::new();
+    let server = server(&folder, None);
+    http_client(&["aiohttp", &format!("http://{}", server.addr())]);
+}
+
+#[test]
+fn aiohttp_reads_the_events_of_the_sse_example() {
+    let (_server, port) = web_example("sse", 0, &[]);
+    http_client(&["events", &format!("http://127.0.0.1:{port}")]);
+}
+
+#[test]
+fn requests_uploads_to_the_example_and_gets_the_same_back() {
+    let folder = Folder::new();
+    let (_, path) = large(&folder);
+    fs::create_dir(folder.path("kept")).expect("our own folder can be written");
+    let kept = folder.path("kept").to_string_lossy().into_owned();
+    let (_server, port) = web_example("upload", 0, &[&kept]);
+    http_client(&["upload", &format!("http://127.0.0.1:{port}"), &path]);
+}
+
+#[test]
+fn a_raw_client_that_sends_all_at_once_and_ends_gets_every_answer_in_order() {
     let folder = Folder::new();
     let server = server(&folder, None);
     let mut stream = TcpStream::connect(server.addr()).expect("it listens");
     stream.set_read_timeout(Some(PATIENCE)).expect("a deadline");
-    let request = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n");
-    let requests = request("/a") + &request("/chunked") + &request("/b");
-    stream.write_all(requests.as_bytes()).expect("three requests");
-    stream.shutdown(Shutdown::Write).expect("a FIN");
+    let mut all = String::new();
+    for n in 0..100 {
+        let body = "x".repeat(n * 37);
+        let length = body.len();
+        all += &format!("GET /{n} HTTP/1.1\r\nHost: a\r\n\r\n");
+        all += &format!("PUT /body HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n{body}");
+    }
+    // Its pieces come later, one after another.
+    all += "GET /pieces HTTP/1.1\r\nHost: a\r\n\r\n";
+    stream.write_all(all.as_bytes()).expect("all of them");
+    stream.shutdown(Shutdown::Write).expect("as nc -N does");
     let mut answers = String::new();
-    stream.read_to_string(&mut answers).expect("three answers");
-    let pieces = "8\r\npiece 2;\r\n0\r\n\r\n";
-    let at = |text: &str| answers.find(text).unwrap_or_else(|| panic!("{text} in {answers}"));
-    assert!(at("no /a here") < at(pieces) && at(pieces) < at("no /b here"));
+    stream.read_to_string(&mut answers).expect("the answers, then the end");
+    let mut rest = answers.as_str();
+    for n in 0..100 {
+        for body in [format!("no /{n} here"), format!("{} by PUT", n * 37)] {
+            let at = rest.find("\r\n\r\n").expect("one more head") + 4;
+            assert!(rest[at..].starts_with(&body), "{n}: {body:?} is not {:.60}", &rest[at..]);
+            rest = &rest[at + body.len()..];
+        }
+    }
+    let (_, pieces) = rest.split_once("\r\n\r\n").expect("the last head");
+    assert_eq!(pieces, "4\r\none \r\n4\r\ntwo \r\n5\r\nthree\r\n0\r\n\r\n");
 }
 
 #[test]
-fn wrk_finds_no_error_in_a_second_of_load() {
+fn wrk_gets_an_answer_to_every_request() {
     let folder = Folder::new();
     let server = server(&folder, None);
-    let url = format!("http://{}/session/none", server.addr());
-    let output = Command::new("wrk").args(["-t1", "-c64", "-d1s", &url]).output();
-    let output = output.unwrap_or_else(|e| panic!("wrk: {e}; it needs wrk (apt-get install wrk)"));
+    let mut wrk = Command::new("wrk");
+    wrk.args(["-t", "1", "-c", "32", "-d", "2", &format!("http://{}/hello", server.addr())]);
+    let output = match wrk.output() {
+        Ok(output) => output,
+        Err(e) => panic!("wrk does not start: {e}; it needs wrk (apt-get install wrk)"),
+    };
     let said = String::from_utf8_lossy(&output.stdout);
-    let served = said.lines().find_map(|line| line.trim().split_once(" requests in"));
-    let served: u64 = served.and_then(|(n, _)| n.parse().ok()).unwrap_or(0);
-    assert!(output.status.success() && served > 64, "{said}");
-    assert!(!said.contains("Socket errors"), "{said}");
-    // Each of them was answered 404, as it should be, and no other status.
-    assert!(said.contains(&format!("Non-2xx or 3xx responses: {served}")), "{said}");
+    let total = said.lines().find_map(|line| line.trim().split_once(" requests in "));
+    let total: u64 = total.and_then(|(count, _)| count.parse().ok()).unwrap_or(0);
+    assert!(output.status.success() && total > 1000, "{said}");
+    assert!(!said.contains("Socket errors") && !said.contains("Non-2xx"), "{said}");
 }

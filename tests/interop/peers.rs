@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 const PYTHON_ADVICE: &str = "it needs PyPI's `websockets`, `aiohttp` and `requests` (pip install \
-                             websockets aiohttp requests); WORKERMAN_PYTHON names the Python that has it";
+                             them); WORKERMAN_PYTHON names the Python that has them";
 const NODE_ADVICE: &str = "it needs Node.js and npm's `ws` (npm install ws); \
                            WORKERMAN_NODE_MODULES names the folder node_modules that holds it";
 const NGINX_ADVICE: &str = "it needs nginx (apt-get install nginx-light)";
@@ -86,6 +86,19 @@ impl Process {
             }
             assert!(lines.len() < 10_000, "{} never said {wanted:?}: {lines:?}", self.name);
         }
+    }
+
+    /// Whether it ends, so soon, because its input has ended.
+    pub(crate) fn ends_with_its_input(&mut self, within: Duration) -> bool {
+        self.stdin = None;
+        let begin = Instant::now();
+        while begin.elapsed() < within {
+            if !matches!(self.child.try_wait(), Ok(None)) {
+                return true;
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+        false
     }
 
     pub(crate) fn tell(&mut self, line: &str) {
@@ -167,11 +180,6 @@ fn node() -> Command {
     command
 }
 
-/// One of our programs for Node.js.
-pub(crate) fn node_script(program: &str, arguments: &[&str]) -> Process {
-    Peer::Node.run(program, arguments)
-}
-
 /// Which of the two languages a peer is written in.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Peer {
@@ -214,30 +222,18 @@ impl Peer {
     /// Its client, driven to its end against an echo server.
     #[track_caller]
     pub(crate) fn drive(self, url: &str, ca: Option<&Path>) {
-        self.drive_with("client", url, ca);
-    }
-
-    /// The same with another of its programs.
-    #[track_caller]
-    pub(crate) fn drive_with(self, program: &str, url: &str, ca: Option<&Path>) {
         let ca = ca.map(|path| path.to_string_lossy());
         let arguments: Vec<&str> = [Some(url), ca.as_deref()].into_iter().flatten().collect();
-        let mut process = self.run(program, &arguments);
-        let said = process.next();
-        let status = process.end(PATIENCE);
-        let (errors, advice) = (process.errors(), self.advice());
-        let fine = status.success() && said.as_deref() == Some("ok");
-        assert!(fine, "{self:?} against {url}: {status}, {said:?}, {errors}\n({advice})");
+        let process = self.run("client", &arguments);
+        ends_well(process, &format!("{self:?} against {url}"), self.advice());
     }
 }
 
 /// Python's raw sockets against one of the examples, to their end.
 #[track_caller]
 pub(crate) fn raw_sockets(arguments: &[&str]) {
-    let mut process = Peer::Python.run("sockets", arguments);
-    let (said, status) = (process.next(), process.end(PATIENCE));
-    let fine = status.success() && said.as_deref() == Some("ok");
-    assert!(fine, "sockets.py {arguments:?}: {status}, {said:?}, {}", process.errors());
+    let process = Peer::Python.run("sockets", arguments);
+    ends_well(process, &format!("sockets.py {arguments:?}"), PYTHON_ADVICE);
 }
 
 /// Python's own HTTP server, handing out what lies in the folder.
@@ -252,6 +248,41 @@ pub(crate) fn http_server(folder: &Folder) -> (Process, u16) {
         thread::sleep(Duration::from_millis(5));
     }
     (process, port)
+}
+
+/// One of Python's HTTP clients, driven to its end.
+#[track_caller]
+pub(crate) fn http_client(arguments: &[&str]) {
+    let process = Peer::Python.run("http_client", arguments);
+    ends_well(process, &format!("{arguments:?}"), PYTHON_ADVICE);
+}
+
+/// A client that says `ok` when all was as it expects.
+#[track_caller]
+fn ends_well(mut process: Process, what: &str, advice: &str) {
+    let said = process.next();
+    let status = process.end(PATIENCE);
+    let errors = process.errors();
+    let fine = status.success() && said.as_deref() == Some("ok");
+    assert!(fine, "{what}: {status}, {said:?}, {errors}\n({advice})");
+}
+
+/// An example that serves HTTP, and its port once it listens; 0: the system chooses.
+#[track_caller]
+pub(crate) fn web_example(name: &str, port: u16, arguments: &[&str]) -> (Process, u16) {
+    let process = example(name, &[&[&*port.to_string()], arguments].concat());
+    let line = process.line();
+    let port = line.split_once("http://127.0.0.1:").and_then(|(_, rest)| rest.split_once('/'));
+    let Some(port) = port.and_then(|(port, _)| port.parse().ok()) else {
+        panic!("{name} does not say where it listens: {line}")
+    };
+    (process, port)
+}
+
+/// The script that drives a browser; it ends both with its input.
+pub(crate) fn browser_driver(profile: &Path, arguments: &[&str]) -> Process {
+    let profile = profile.to_string_lossy();
+    Peer::Python.run("browser", &[&[&*profile], arguments].concat())
 }
 
 /// What curl prints, and with `-v` its log.

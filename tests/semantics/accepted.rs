@@ -80,7 +80,7 @@ fn a_request_that_is_no_upgrade_is_answered_with_its_status() {
     let plain = "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n";
     let old = upgrade_request("").replace("Version: 13", "Version: 8");
     for (request, status) in
-        [(plain, "HTTP/1.1 4"), (&old, "HTTP/1.1 426 "), ("\0\r\n\r\n", "HTTP/1.1 400 ")]
+        [(plain, "HTTP/1.1 400 "), (&old, "HTTP/1.1 426 "), ("\0\r\n\r\n", "HTTP/1.1 400 ")]
     {
         let (worker, addr) = start::<Websocket>();
         let t = Transcript::new();

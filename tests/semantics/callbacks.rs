@@ -487,7 +487,7 @@ fn an_answer_to_a_peer_that_speaks_no_http_is_no_callbacks_business() {
     });
     turn_until(|| done.get());
     let head = peer.join().expect("the peer's own assertions");
-    assert!(head.starts_with("HTTP/1.1 426 "), "{head}");
+    assert!(head.starts_with("HTTP/1.1 400 "), "{head}");
     assert_eq!(logged_with("ERROR", "") + logged_with("WARN", ""), 0, "{:?}", logged());
 }
 

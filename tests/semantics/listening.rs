@@ -234,7 +234,7 @@ fn a_websocket_request_of_another_version_is_told_which_one_is_spoken() {
             "426",
             "Sec-WebSocket-Version: 13",
         ),
-        ("", "426", "WebSocket"),
+        ("", "400", "WebSocket"),
     ] {
         let (worker, addr) = listening::<Websocket>("websocket");
         let request = format!(

@@ -504,8 +504,8 @@ fn the_handshakes_of_a_websocket_server() {
         no key: 400 Bad Request |  | connect, error 3, close
         a short key: 400 Bad Request |  | connect, error 3, close
         no host: 400 Bad Request |  | connect, error 3, close
-        no upgrade: 426 Upgrade Required | UPGRADE | connect, error 3, close
-        upgrade to h2c: 426 Upgrade Required | UPGRADE | connect, error 3, close
+        no upgrade: 400 Bad Request |  | connect, error 3, close
+        upgrade to h2c: 400 Bad Request |  | connect, error 3, close
         no connection: 400 Bad Request |  | connect, error 3, close
         "
         .replace("UPGRADE", "Upgrade: websocket")

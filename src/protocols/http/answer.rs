@@ -5,6 +5,7 @@ use super::files::{self, About, File, Sending};
 use super::reply::{Chunk, Kind, Reply};
 use super::response::FromFile;
 use super::response::reason_of;
+use super::session::Number;
 use super::{Refused, list};
 use crate::protocols::tcp::LENT_FROM;
 use crate::protocols::{Context, Violation};
@@ -30,8 +31,8 @@ pub(super) struct Exchange {
     pub(super) keep_alive: bool,
     pub(super) conditions: Option<Box<Conditions>>,
     pub(super) file: Option<Box<Sending>>,
-    /// The session's `Set-Cookie` line.
-    pub(super) cookie: Option<Box<str>>,
+    /// Under which its session waits for the answer.
+    pub(super) number: Number,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -393,14 +394,14 @@ impl Exchange {
     /// The fields that frame the message, and the empty line.
     #[inline]
     fn end_head(&self, length: Length, out: &mut Vec<u8>) {
+        if let Some(cookie) = self.number.cookie() {
+            put_field("Set-Cookie", &cookie, out);
+        }
         match (self.keep_alive, self.is_http_1_1) {
             (true, true) => {}
             // RFC 9112 §9.3: what HTTP/1.0 does not take for granted.
             (true, false) => out.extend_from_slice(b"Connection: keep-alive\r\n"),
             (false, _) => out.extend_from_slice(b"Connection: close\r\n"),
-        }
-        if let Some(cookie) = &self.cookie {
-            put_field("Set-Cookie", cookie, out);
         }
         match length {
             Length::None | Length::Open => out.extend_from_slice(b"\r\n"),

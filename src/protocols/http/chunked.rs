@@ -9,6 +9,52 @@ const EXTENSION_BYTES: usize = 1 << 10;
 /// Digits of a size: 64 bits.
 const SIZE_DIGITS: usize = 16;
 
+/// Fields that frame a message, route it, authenticate or modify the request, or say what its body
+/// is: whoever heeds them behind the body can be told one thing ahead of it and another behind.
+const BELONG_AHEAD: &[&str] = &[
+    "Transfer-Encoding",
+    "Content-Length",
+    "Trailer",
+    "TE",
+    "Connection",
+    "Keep-Alive",
+    "Proxy-Connection",
+    "Upgrade",
+    "HTTP2-Settings",
+    "Host",
+    "Forwarded",
+    "Via",
+    "X-Forwarded-For",
+    "X-Forwarded-Host",
+    "X-Forwarded-Port",
+    "X-Forwarded-Proto",
+    "X-Real-IP",
+    "Origin",
+    "Referer",
+    "Authorization",
+    "Proxy-Authorization",
+    "Proxy-Authenticate",
+    "WWW-Authenticate",
+    "Cookie",
+    "Set-Cookie",
+    "Cache-Control",
+    "Pragma",
+    "Expect",
+    "Max-Forwards",
+    "If-Match",
+    "If-None-Match",
+    "If-Modified-Since",
+    "If-Unmodified-Since",
+    "If-Range",
+    "Range",
+    "Content-Encoding",
+    "Content-Type",
+    "Content-Range",
+    "Content-Disposition",
+    "Content-Language",
+    "Content-Location",
+];
+
 /// How far a chunked body has come.
 #[derive(Debug, Default)]
 pub(super) struct Chunked {
@@ -132,7 +178,8 @@ impl Chunked {
         Ok(())
     }
 
-    /// RFC 9110 §6.5.1: they are kept apart from the headers, which they must not replace.
+    /// RFC 9110 §6.5.1: they are kept apart from the headers, which they must not replace, and what
+    /// had to be known before the body is dropped.
     fn trailer_line(&mut self, most: usize) -> Result<(), Refused> {
         if self.line.is_empty() {
             self.place = Place::Done;
@@ -140,8 +187,11 @@ impl Chunked {
         }
         let name = self.line.split(|&byte| byte == b':').next().unwrap_or_default();
         let right = name.len() < self.line.len() && std::str::from_utf8(name).is_ok_and(is_token);
-        self.trailers.append(&mut self.line);
-        self.trailers.extend_from_slice(b"\r\n");
+        if !BELONG_AHEAD.iter().any(|ahead| name.eq_ignore_ascii_case(ahead.as_bytes())) {
+            self.trailers.extend_from_slice(&self.line);
+            self.trailers.extend_from_slice(b"\r\n");
+        }
+        self.line.clear();
         self.trailer_lines += 1;
         if self.trailer_lines > most {
             return Err(Refused::new(431, "too many trailers (Limits::headers)"));

@@ -1,11 +1,11 @@
 //! HTTP/1.1 (RFC 9110, RFC 9112): the server, and the heads that the WebSocket handshake needs.
 //!
 //! [`server`] is the state machine; [`head`] finds and reads a head under rules stricter than the
-//! tokenizer's, [`framing`] judges what it says of its body, [`chunked`], [`collected`],
-//! [`multipart`] and [`upload`] read that; [`answer`] writes what [`reply`] and [`response`] say,
-//! [`conditional`] what of a file, [`files`] is the door to the disk. [`session`] keeps what a
-//! browser's requests have in common, [`file_sessions`] is its door. Everything that a program
-//! puts into a head goes through [`check_header`].
+//! tokenizer's, [`framing`] judges what it says of its body, [`chunked`], [`multipart`] and
+//! [`upload`] read that; [`answer`] writes what [`reply`] and [`response`] say, [`conditional`]
+//! what of a file, [`files`] is the door to the disk; [`session`] keeps what requests of one
+//! browser have in common, [`session_options`] says how, [`file_sessions`] where. Everything that a
+//! program puts into a head goes through [`check_header`].
 mod answer;
 mod chunked;
 mod collected;
@@ -25,6 +25,7 @@ mod request;
 mod response;
 mod server;
 mod session;
+mod session_options;
 mod upload;
 
 pub use cookie::{Cookie, SameSite};
@@ -37,7 +38,8 @@ pub use request::Request;
 pub(crate) use request::RequestHead;
 pub use response::Response;
 pub use server::Http;
-pub use session::{Session, SessionOptions, SessionStore};
+pub use session::Session;
+pub use session_options::{SessionOptions, SessionStore};
 
 use crate::Error;
 

@@ -2,8 +2,7 @@
 use super::form::parameters;
 use super::head::{FieldLines, HeadFault, Span, fault, places, span, text_of};
 use super::multipart::{Parts, UploadedFile, boundary_of};
-use super::session::{self, Session};
-use crate::protocols::Doors;
+use super::session::{self, Seat, Session};
 use std::borrow::Cow;
 use std::fmt;
 use std::io;
@@ -43,10 +42,8 @@ pub(super) struct Content<'a> {
 /// Which request it is, and where it came from.
 #[derive(Clone, Copy)]
 pub(super) struct Origin {
-    pub(super) number: u64,
-    pub(super) doors: &'static Doors,
+    pub(super) seat: Seat,
     pub(super) remote: Option<SocketAddr>,
-    pub(super) over_tls: bool,
 }
 
 impl<'a> Request<'a> {
@@ -172,28 +169,14 @@ impl<'a> Request<'a> {
         pairs.filter_map(|pair| pair.split_once('=')).map(|(key, value)| (key.trim(), value.trim()))
     }
 
-    /// The body; empty where there is none. Empty, too, for a form whose files went to disk: see
-    /// [`files`](Request::files).
-    pub fn body(&self) -> &'a [u8] {
-        if self.content.spilled.is_empty() { self.content.body } else { &[] }
-    }
-
-    /// The body as text; empty where it is not UTF-8.
-    pub fn raw_body(&self) -> &'a str {
-        std::str::from_utf8(self.body()).unwrap_or("")
-    }
-
-    /// A header that came behind a body in chunks (RFC 9110 §6.5): the first one of this name,
-    /// whatever its case. They never mix with [`header`](Request::header), and count against
-    /// `Limits::head_bytes` and `Limits::headers` of their own.
-    pub fn trailer(&self, name: &str) -> Option<&'a str> {
-        FieldLines(self.content.trailers).all(name).next()
-    }
-
-    /// The browser's session: values that are kept between its requests under an id in a cookie.
-    /// The first call of a request reads it; it is saved when the request is answered. A client
-    /// without one, or with an id that is not ours, gets a fresh one; an empty one is not kept, and
-    /// has no cookie. See [`SessionOptions`](crate::SessionOptions) for name, lifetime and place.
+    /// The browser's session: values that are kept between its requests, under an id in a cookie
+    /// (`PHPSID`). The first call of a request reads it; the changes are kept when the last handle
+    /// goes, as a rule at the end of the callback; the cookie leaves with the answer. A client
+    /// without one, or with an id that is not ours, gets a fresh one. One without values is not
+    /// kept, and has no cookie. [`SessionOptions`](crate::SessionOptions) has name, lifetime and
+    /// place. (Manual: the http session.)
+    ///
+    /// Files are read and written here, which blocks for a moment.
     ///
     /// ```
     /// use workerman::{Http, Request, TcpConnection};
@@ -208,13 +191,39 @@ impl<'a> Request<'a> {
     /// ```
     ///
     /// # Errors
-    /// The store cannot be read: what the system says of its file. A request that is not answered
-    /// over http has no session (the one in `on_websocket_connect`).
+    /// The store cannot be read, or its folder is not safe: what is wrong with it. A request that
+    /// is not answered over http (that of `on_websocket_connect`) has no session.
     pub fn session(&self) -> io::Result<Session> {
         let Some(origin) = self.content.origin else {
-            return Err(io::Error::other("only requests to an http worker have a session"));
+            return Err(io::Error::other("only a request to an http worker has a session"));
         };
-        session::session(origin.number, origin.doors, origin.over_tls, self.cookies())
+        session::open(origin.seat, |name| self.cookie(name))
+    }
+
+    /// The body; empty where there is none. Empty, too, for a form whose files went to disk: see
+    /// [`files`](Request::files).
+    pub fn body(&self) -> &'a [u8] {
+        if self.content.spilled.is_empty() { self.content.body } else { &[] }
+    }
+
+    /// The body as text; empty where it is not UTF-8.
+    pub fn raw_body(&self) -> &'a str {
+        std::str::from_utf8(self.body()).unwrap_or("")
+    }
+
+    /// A header that came behind a body in chunks (RFC 9110 §6.5): the first one of this name,
+    /// whatever its case. They never mix with [`header`](Request::header), and count against
+    /// `Limits::head_bytes` and `Limits::headers` of their own. What frames, routes, authenticates
+    /// or says what the body is came too late to be true, and is left out (RFC 9110 §6.5.1):
+    /// `Content-Length`, `Host`, `Authorization`, `Cookie` and the like.
+    pub fn trailer(&self, name: &str) -> Option<&'a str> {
+        FieldLines(self.content.trailers).all(name).next()
+    }
+
+    /// All headers that came behind a body in chunks, in their order, repeated ones too; without
+    /// those that [`trailer`](Request::trailer) leaves out.
+    pub fn trailers(&self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
+        FieldLines(self.content.trailers).iter()
     }
 
     /// Where the client is; `None` on a unix socket. Behind a proxy that is the proxy: see its

@@ -1,6 +1,5 @@
 //! The server's side of a connection: requests in their order, each answered before the next one
 //! is read.
-use super::Response;
 use super::answer::{Exchange, Stage, refusal};
 use super::chunked::Chunked;
 use super::collected::{Collected, Collecting, Sink};
@@ -10,7 +9,7 @@ use super::head::text_of;
 use super::multipart::{Parts, boundary_of, too_many_parts};
 use super::reply::{Kind, Reply};
 use super::request::{Content, Layout, Origin};
-use super::session::Ticket;
+use super::session::{Number, Seat};
 use super::upload::Form;
 use super::{FieldLines, HeadFault, HeadScan};
 use crate::protocols::websocket::Admission;
@@ -62,10 +61,7 @@ pub struct Http {
     passed_over: bool,
     /// Files of the last form that went to disk.
     uploads: Option<Box<Form>>,
-    /// Under this number lies the session that the request has asked for.
-    ticket: Ticket,
     remote: Option<SocketAddr>,
-    over_tls: bool,
     /// Whose pages may open WebSockets here.
     admission: Option<Rc<Admission>>,
 }
@@ -226,20 +222,21 @@ impl Http {
             keep_alive: framing.keep_alive && !self.last,
             conditions,
             file: None,
-            cookie: None,
+            number: Number::next(),
         };
         self.phase = Phase::Answering;
         self.body = None;
-        self.ticket.forget();
         self.scan = HeadScan::default();
         self.passed_over = false;
         self.uploads = None;
         framing.upgrades.then(|| self.admits(head.layout.fields(text)))
     }
 
-    fn origin(&self, cx: &Context) -> Origin {
-        let (remote, over_tls) = (self.remote, self.over_tls);
-        Origin { number: self.ticket.number(), doors: cx.scene.doors, remote, over_tls }
+    /// Of the exchange that has begun.
+    fn origin(&self, cx: &Context) -> Option<Origin> {
+        let over_tls = self.admission.as_ref().is_some_and(|admission| admission.over_tls);
+        let seat = Seat { number: self.exchange.number.get(), over_tls, doors: cx.scene.doors };
+        Some(Origin { seat, remote: self.remote })
     }
 
     #[cold]
@@ -256,7 +253,7 @@ impl Http {
         head: Head,
         package: &'a [u8],
         scratch: &'a mut Vec<u8>,
-        origin: Origin,
+        cx: &Context,
     ) -> Request<'a> {
         let (bytes, body) = package.split_at(head.bytes.min(package.len()));
         let text = if latin.is_empty() {
@@ -266,7 +263,7 @@ impl Http {
             std::str::from_utf8(scratch).unwrap_or("")
         };
         let admitted = self.begin_exchange(&head, text);
-        let content = Content { body, admitted, origin: Some(origin), ..Content::default() };
+        let content = Content { body, admitted, origin: self.origin(cx), ..Content::default() };
         Request::new(text, head.layout, content)
     }
 
@@ -276,7 +273,7 @@ impl Http {
         &mut self,
         collected: Collected,
         scratch: &'a mut Vec<u8>,
-        origin: Origin,
+        cx: &Context,
     ) -> Request<'a> {
         let Collected { head, text, sink, body, .. } = collected;
         let trailers = match body {
@@ -304,7 +301,7 @@ impl Http {
         let rest = std::str::from_utf8(rest).unwrap_or("");
         let (text, rest) = rest.split_at_checked(text.len()).unwrap_or(("", ""));
         let (spilled, trailers) = rest.split_at_checked(spilled.len()).unwrap_or(("", ""));
-        let content = Content { body, spilled, trailers, admitted, origin: Some(origin) };
+        let content = Content { body, spilled, trailers, admitted, origin: self.origin(cx) };
         Request::new(text, head.layout, content)
     }
 
@@ -334,13 +331,6 @@ impl Http {
     }
 }
 
-/// What the program has answered may not be true: a login that was not kept, a logout neither.
-#[cold]
-fn unsaved(e: &std::io::Error) -> Response {
-    log::error!("a session cannot be saved, its request is answered 500: {e}");
-    Response::new(500).with_body("500 Internal Server Error: the session cannot be saved\n")
-}
-
 /// A form that lies in memory is judged as one that goes to disk is.
 fn has_too_many_parts(latin: &str, head: &Head, buffer: &[u8]) -> bool {
     let (bytes, behind) = buffer.split_at(head.bytes.min(buffer.len()));
@@ -360,8 +350,7 @@ fn judged(fault: HeadFault) -> Refused {
 
 impl Protocol for Http {
     const NAME: &'static str = "http";
-    /// A session's store is the program's.
-    const RUNS_NO_PROGRAM_CODE: bool = false;
+    const RUNS_NO_PROGRAM_CODE: bool = true;
     const PIECES_OUTLAST_CLOSE: bool = true;
     /// The limit counts a body without its head and its chunks' lines.
     const JUDGES_LENGTH: bool = true;
@@ -393,13 +382,11 @@ impl Protocol for Http {
             Reading::Head | Reading::EmptyLine => Ok(None),
             Reading::Whole(latin, head) => {
                 self.await_answer(cx);
-                let origin = self.origin(cx);
-                Ok(Some(self.deliver(&latin, head, package, scratch, origin)))
+                Ok(Some(self.deliver(&latin, head, package, scratch, cx)))
             }
             Reading::Collected(collected) if collected.begun && collected.is_whole() => {
                 self.await_answer(cx);
-                let origin = self.origin(cx);
-                Ok(Some(self.deliver_collected(*collected, scratch, origin)))
+                Ok(Some(self.deliver_collected(*collected, scratch, cx)))
             }
             Reading::Collected(mut collected) => {
                 collected.begun = true;
@@ -425,17 +412,10 @@ impl Protocol for Http {
     #[inline]
     fn encode_split<'m>(
         &mut self,
-        mut message: Self::Outgoing<'m>,
+        message: Self::Outgoing<'m>,
         out: &mut Vec<u8>,
         cx: &mut Context,
     ) -> Result<Option<Cow<'m, [u8]>>, Violation> {
-        if self.exchange.stage == Stage::Awaited && message.is_final() {
-            match self.ticket.save() {
-                Ok(None) => {}
-                Ok(Some(line)) => self.exchange.cookie = Some(line.into()),
-                Err(e) => message = unsaved(&e).into(),
-            }
-        }
         let lent = self.exchange.encode(message, out, cx)?;
         if self.exchange.stage == Stage::Idle {
             self.answered(cx);
@@ -542,9 +522,8 @@ impl Serve for Http {
         self.admission = Some(admission.clone());
     }
 
-    fn accepted_from(&mut self, remote: Option<SocketAddr>, over_tls: bool) {
+    fn accepted_from(&mut self, remote: Option<SocketAddr>) {
         self.remote = remote;
-        self.over_tls = over_tls;
     }
 }
 

@@ -279,7 +279,7 @@ fn a_farewell_says_what_became_of_the_request() {
 
 #[test]
 fn an_idle_connection_is_small() {
-    assert!(size_of::<Http>() <= 248, "{} bytes", size_of::<Http>());
+    assert!(size_of::<Http>() <= 232, "{} bytes", size_of::<Http>());
 }
 
 #[test]

@@ -58,6 +58,8 @@ pub struct Admission {
     pub(crate) loopback_listener: bool,
     /// Beside pages: whether those who offer compression get it.
     pub(crate) deflate: Option<Deflate>,
+    /// Its connections speak TLS.
+    pub(crate) over_tls: bool,
 }
 
 impl Admission {

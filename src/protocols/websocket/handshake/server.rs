@@ -300,7 +300,7 @@ fn check(head: &RequestHead) -> Result<String, Refused> {
     }
     if !has("Upgrade", "websocket") {
         let text = format!("{WEBSOCKET}; connect with a WebSocket client (Upgrade: websocket).");
-        return Err(Refused::new(426, text).with(&[("Upgrade", "websocket")]));
+        return Err(Refused::new(400, text));
     }
     if !has("Connection", "upgrade") {
         return Err(Refused::new(
