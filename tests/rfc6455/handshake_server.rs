@@ -120,15 +120,14 @@ fn request() -> Vec<Row> {
             "A Host header is needed, once.",
             &[&[("Host", "")], &[("", "Host: other")]],
         ),
-        answers(
-            row("4.2.1-upgrade", "An Upgrade header that names websocket is needed."),
-            "426",
+        refuses(
+            "4.2.1-upgrade",
+            "An Upgrade header that names websocket is needed.",
             &[
                 &[("Upgrade", "")],
                 &[("Upgrade", "Upgrade: h2c")],
                 &[("Upgrade", "Upgrade: websockets")],
             ],
-            &[("Upgrade", "websocket")],
         ),
         takes(
             "4.2.1-upgrade-case",
