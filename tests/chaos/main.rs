@@ -42,7 +42,8 @@ fn one_open_one_close_and_nothing_lost_or_left_whatever_the_network_does() {
     let seed = number("WORKERMAN_CHAOS_SEED");
     let runs = if seed.is_some() { 1 } else { number("WORKERMAN_CHAOS").unwrap_or(RUNS) };
     let first = seed.unwrap_or(1);
-    let identity = cfg!(any(feature = "tls", feature = "tls-aws-lc")).then(support::peers::identity);
+    let identity =
+        cfg!(any(feature = "tls", feature = "tls-aws-lc")).then(support::peers::identity);
     let next = AtomicU64::new(first);
     let found = Mutex::new(Found::default());
     let (begin, before) = (Instant::now(), descriptors());

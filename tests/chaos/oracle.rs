@@ -90,7 +90,9 @@ impl Oracle {
             }
             f(session, &mut faults);
             let faults = faults.into_iter();
-            state.faults.extend(faults.map(|fault| format!("{}{}: {fault} ({line})", who.0, who.1)));
+            state
+                .faults
+                .extend(faults.map(|fault| format!("{}{}: {fault} ({line})", who.0, who.1)));
         });
     }
 

@@ -61,6 +61,15 @@ pub(crate) fn lead(client: TcpConnection<Tcp>, target: &str, plan: LinkPlan) -> 
     link
 }
 
+impl Link {
+    fn take(&mut self, side: usize, bytes: &[u8]) {
+        let way = &mut self.ways[side];
+        if !way.dead {
+            way.waiting.extend_from_slice(bytes);
+        }
+    }
+}
+
 fn wire<R: Role>(con: Connection<Tcp, R>, side: usize, link: &SharedLink) {
     con.set_half_open(true);
     con.set_backpressure(false);
@@ -73,10 +82,7 @@ fn wire<R: Role>(con: Connection<Tcp, R>, side: usize, link: &SharedLink) {
                 let _ = socket.set_send_buffer_size(4096);
             });
         }
-        let way = &mut l.borrow_mut().ways[side];
-        if !way.dead {
-            way.waiting.extend_from_slice(data.as_bytes());
-        }
+        l.borrow_mut().take(side, data.as_bytes());
         pump(&l, side);
     });
     let l = link.clone();
@@ -86,8 +92,7 @@ fn wire<R: Role>(con: Connection<Tcp, R>, side: usize, link: &SharedLink) {
 }
 
 fn end(link: &SharedLink, side: usize, how: Ending) {
-    let way = &mut link.borrow_mut().ways[side];
-    way.end = Some(how);
+    link.borrow_mut().ways[side].end = Some(how);
     pump(link, side);
 }
 
@@ -123,7 +128,7 @@ fn pump(link: &SharedLink, side: usize) {
             l.befallen = true;
             befall(l, side, link);
         }
-        if l.plan.delay > 0 {
+        if l.plan.delay > 0 && !l.ways[side].timed {
             let after = l.plan.rng.range(0, l.plan.delay);
             if after > 0 {
                 wait(l, side, after, link);

@@ -101,7 +101,11 @@ fn churn(address: &str, load: &Rc<Load>, number: usize) {
         assert_eq!(data.as_bytes(), b"once");
         add(&l.sessions);
         // A third goes without a word.
-        if (l.sessions.get() + number as u64).is_multiple_of(3) { con.destroy() } else { con.close() }
+        if (l.sessions.get() + number as u64).is_multiple_of(3) {
+            con.destroy()
+        } else {
+            con.close()
+        }
     });
     let l = load.clone();
     con.on_close(move |con| {
@@ -123,17 +127,15 @@ fn echo(address: &str, load: &Rc<Load>, number: usize) {
     let l = load.clone();
     con.connect();
     let every = Duration::from_millis(5);
-    let timer = Rc::new(Cell::new(None::<Timer>));
-    let own = timer.clone();
-    timer.set(Some(Timer::add(every, move || {
+    Timer::add(every, move |timer| {
         if l.over.get() {
-            own.take().map(Timer::del);
+            timer.del();
         } else if con.status() == Status::Established {
             for _ in 0..l.batch.get() {
                 con.send(&*text);
             }
         }
-    })));
+    });
 }
 
 fn number(variable: &str, otherwise: u64) -> u64 {
