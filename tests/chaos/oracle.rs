@@ -38,6 +38,8 @@ pub(crate) struct State {
     heard: HashMap<Who, Who>,
     /// Of which client's attempts bytes may be altered without a trace.
     pub(crate) corrupt: HashMap<u64, bool>,
+    /// How often what was met, for the figures.
+    pub(crate) met: HashMap<String, u64>,
     /// In which of them only the client's own end may end it.
     pub(crate) calm: HashMap<u64, bool>,
 }
@@ -196,12 +198,14 @@ impl Oracle {
     /// All is over.
     pub(crate) fn judge(&self) {
         self.with(|state| {
-            let mut found = Vec::new();
+            let (mut found, mut orderly) = (Vec::new(), 0);
             for (&who, session) in &state.sessions {
                 if session.closed != 1 {
                     found.push(format!("{who:?}: on_close came {} times", session.closed));
                 }
-                found.extend(state.lost(who, session));
+                let (judged, lost) = state.lost(who, session);
+                orderly += u64::from(judged);
+                found.extend(lost);
                 if who.0 == 'c' && state.calm.get(&who.1) == Some(&true) {
                     let late = |kind: &FailureKind| LATE.contains(kind);
                     if !session.errors.iter().all(late) {
@@ -210,6 +214,7 @@ impl Oracle {
                 }
             }
             state.faults.extend(found);
+            state.met.insert("orderly closes".into(), orderly);
         });
     }
 
@@ -225,6 +230,9 @@ impl Oracle {
     /// Which things happened at all, for the figures.
     pub(crate) fn count(&self, into: &mut HashMap<String, u64>) {
         self.with(|state| {
+            for (what, times) in &state.met {
+                *into.entry(what.clone()).or_default() += times;
+            }
             for session in state.sessions.values() {
                 *into.entry("sessions".into()).or_default() += u64::from(session.opened > 0);
                 *into.entry("messages".into()).or_default() += u64::from(session.got);
@@ -255,7 +263,14 @@ impl State {
 
     /// What was reported as sent before an orderly close has arrived, where the close was orderly:
     /// a WebSocket's was answered; a stream without farewells had nothing befall it.
-    fn lost(&self, who: Who, session: &Session) -> Option<String> {
+    fn lost(&self, who: Who, session: &Session) -> (bool, Option<String>) {
+        let Some((sent, got)) = self.sent_and_got(who, session) else { return (false, None) };
+        let lost = format!("{who:?}: closed in order, {got} of {sent} messages arrived");
+        (sent > 0, (got < sent).then_some(lost))
+    }
+
+    /// `None`: what is sent may be lost.
+    fn sent_and_got(&self, who: Who, session: &Session) -> Option<(u32, u32)> {
         let sent = session.asked_to_close?;
         let listener = self.heard.get(&who).copied();
         let heard = listener.and_then(|listener| self.sessions.get(&listener));
@@ -268,15 +283,13 @@ impl State {
         }
         // One that had ended its side itself, or had failed, need not listen any more.
         let deaf = |other: &Session| other.ended_by_us || !other.errors.is_empty();
-        let got = match heard {
-            Some(other) if deaf(other) => return None,
-            Some(other) => other.got,
-            None if sent == 0 => 0,
+        match heard {
+            Some(other) if deaf(other) => None,
+            Some(other) => Some((sent, other.got)),
             // Whoever heard nothing is not known by name.
-            None if self.sessions.iter().any(|(w, s)| w.0 != who.0 && deaf(s)) => return None,
-            None => 0,
-        };
-        (got < sent).then(|| format!("{who:?}: closed in order, {got} of {sent} messages arrived"))
+            None if self.sessions.iter().any(|(w, s)| w.0 != who.0 && deaf(s)) => None,
+            None => Some((sent, 0)),
+        }
     }
 }
 

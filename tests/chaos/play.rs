@@ -105,6 +105,8 @@ impl World {
             run.fault(format!("it hangs: {done} of {clients} are done, {served} are served"));
         }
         for link in run.links.take() {
+            let what = proxy::befallen(&link);
+            run.oracle.with(|state| *state.met.entry(what).or_default() += 1);
             proxy::tear_down(&link);
         }
         if !turn_until(|| Worker::held() == self.held) {

@@ -15,7 +15,7 @@ pub(crate) struct Link {
     ways: [Way; 2],
     /// Neither bytes nor ends pass any more.
     hole: bool,
-    pub(crate) befallen: bool,
+    befallen: bool,
 }
 
 #[derive(Default)]
@@ -224,6 +224,14 @@ fn end_at_once(con: AnyConnection, reset: bool) {
         }
     }
     con.destroy();
+}
+
+/// What has befallen it, without numbers.
+pub(crate) fn befallen(link: &SharedLink) -> String {
+    let l = link.borrow();
+    let fault = if l.befallen { l.plan.fault } else { Fault::None };
+    let name = format!("link: {fault:?}");
+    name.split('(').next().unwrap_or_default().to_string()
 }
 
 /// Whatever the network still holds is gone.
