@@ -2,6 +2,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 use workerman::FailureKind;
 
 /// What a machine that is busy elsewhere may bring about.
@@ -20,6 +21,8 @@ pub(crate) struct Session {
     /// By our own hand, in order, with so many sent.
     pub(crate) asked_to_close: Option<u32>,
     pub(crate) ended_by_us: bool,
+    /// When it was asked to close.
+    pub(crate) asked_at: Option<Instant>,
     pub(crate) destroyed: bool,
     errors: Vec<FailureKind>,
     farewells: u32,
@@ -149,6 +152,13 @@ impl Oracle {
             session.closed += 1;
             session.code = code;
         });
+    }
+
+    /// Without a farewell only the peer's own end tells that it has read everything. That is waited
+    /// for one second; a slower network may lose what is still on its way.
+    pub(crate) fn saw_the_end(&self, who: Who) -> bool {
+        let asked_at = self.with(|state| state.sessions.get(&who)?.asked_at);
+        asked_at.is_some_and(|at| at.elapsed() < Duration::from_millis(900))
     }
 
     pub(crate) fn note(&self, line: String) {

@@ -217,7 +217,8 @@ impl Run {
             // A stream without farewells: the plan says whether something befell it.
             let number = run.attempts.borrow()[client];
             let fault = run.attempt(client, number).link.fault;
-            let calm = matches!(fault, Fault::None | Fault::Stall(_));
+            let calm = matches!(fault, Fault::None | Fault::Stall(_))
+                && run.oracle.saw_the_end(run.current(client));
             if let Some(after) = run.closed(client, calm.then_some(1000)) {
                 con.reconnect(after);
                 run.before(client, con.any());
@@ -314,6 +315,7 @@ impl Run {
         self.oracle.with(|state| {
             let session = state.sessions.entry(who).or_default();
             session.ended_by_us = true;
+            session.asked_at = Some(Instant::now());
             session.destroyed = end == End::Destroy;
             session.asked_to_close = (end != End::Destroy).then_some(session.sent);
         });
