@@ -19,7 +19,7 @@ pub(crate) struct World {
     text: Worker<Text>,
     proxies: Vec<Worker<Tcp>>,
     /// Places and timers of a loop where nothing happens.
-    held: (usize, usize),
+    held: Cell<(usize, usize)>,
 }
 
 type Current = Rc<RefCell<Option<Rc<Run>>>>;
@@ -70,7 +70,7 @@ impl World {
         });
         let proxies = proxies.collect();
         Worker::turn(0).expect("the first turn");
-        World { run, ws, wss, text, proxies, held: Worker::held() }
+        World { run, ws, wss, text, proxies, held: Cell::new(Worker::held()) }
     }
 
     /// What was wrong, and all that happened.
@@ -109,9 +109,11 @@ impl World {
             run.oracle.with(|state| *state.met.entry(what).or_default() += 1);
             proxy::tear_down(&link);
         }
-        if !turn_until(|| Worker::held() == self.held) {
-            let held = Worker::held();
-            run.fault(format!("{held:?} places and timers are held, not {:?}", self.held));
+        if !turn_until(|| Worker::held() == self.held.get()) {
+            // What is left accuses this run, not those that follow.
+            let before = self.held.replace(Worker::held());
+            let held = self.held.get();
+            run.fault(format!("{held:?} places and timers are held, not {before:?}"));
         }
         run.oracle.judge();
         self.run.replace(None);
