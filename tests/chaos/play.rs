@@ -261,7 +261,11 @@ impl Run {
             (session.sent, session.ended_by_us)
         });
         let text = message(self.plan.seed, who, sequence, filler);
-        let sent = if sequence % 3 == 0 { con.send(text.as_bytes()) } else { con.send(&*text) };
+        let sent = match sequence % 3 {
+            0 => con.send(text.as_bytes()),
+            1 => con.send(&*text),
+            _ => send_by_kind(con, &text),
+        };
         if sent != Sent::Dropped {
             self.oracle.with(|state| state.sessions.entry(who).or_default().sent += 1);
             if over {
@@ -370,6 +374,21 @@ impl Run {
         {
             self.end(me, con, end);
         }
+    }
+}
+
+/// By a handle that knows its protocol: another way through the library than `AnyConnection`'s.
+fn send_by_kind(con: AnyConnection, text: &str) -> Sent {
+    if let Some(con) = con.downcast::<Ws, workerman::Client>() {
+        con.send(text)
+    } else if let Some(con) = con.downcast::<Websocket, workerman::Server>() {
+        con.send(text)
+    } else if let Some(con) = con.downcast::<Text, workerman::Client>() {
+        con.send(text)
+    } else if let Some(con) = con.downcast::<Text, workerman::Server>() {
+        con.send(text)
+    } else {
+        con.send(text)
     }
 }
 
