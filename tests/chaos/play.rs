@@ -120,9 +120,16 @@ impl World {
         run.oracle.clone()
     }
 
-    pub(crate) fn end(self) {
+    /// False: something that was left keeps the loop from ending.
+    pub(crate) fn end(self) -> bool {
         Worker::stop_all();
-        while Worker::turn(0.1).expect("a turn") {}
+        let end = Instant::now() + PATIENCE;
+        while Worker::turn(0.1).expect("a turn") {
+            if Instant::now() > end {
+                return false;
+            }
+        }
+        true
     }
 }
 
