@@ -102,7 +102,7 @@ impl<T: ?Sized> GenerationalSlab<T> {
         })
     }
 
-    #[cfg(test)]
+    /// Retired places are not counted.
     pub(crate) fn len(&self) -> usize {
         self.places.len() - self.retired
     }

@@ -15,6 +15,11 @@ struct Others {
 }
 
 impl Loop {
+    /// Places in use and timers, armed or not.
+    pub(crate) fn held(&self) -> (usize, usize) {
+        (self.endpoints.borrow().len(), self.wheel.borrow().len())
+    }
+
     /// One turn: waits at most so long, delivers all that happened.
     pub(crate) fn turn(self: &Rc<Self>, at_most: Option<Duration>) -> io::Result<()> {
         self.turn_number.set(self.turn_number.get().wrapping_add(1));

@@ -199,7 +199,6 @@ impl<T> Wheel<T> {
     }
 
     /// Armed ones, fired ones and those that never fire.
-    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.entries.len() - self.retired
     }

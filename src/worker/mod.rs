@@ -187,6 +187,12 @@ impl Worker<()> {
         run::turn(at_most.into())
     }
 
+    /// Places and timers that this thread's loop holds: for tests of what is left behind.
+    #[doc(hidden)]
+    pub fn held() -> (usize, usize) {
+        with_loop(|lp| lp.held()).unwrap_or_default()
+    }
+
     /// Stops what this thread runs: `on_worker_stop` once the running callback has returned, then
     /// all connections close, then `run_all` returns. Before the start it is remembered. (Manual:
     /// Worker::stopAll.)
