@@ -1,0 +1,1 @@
+//! Compressed messages that are small, and not meant well.
