@@ -12,11 +12,27 @@ use workerman::{ServerSentEvent, TcpConnection};
 const PAGE: &str = r#"<!doctype html>
 <meta charset="utf-8">
 <title>Events</title>
-<style>body { font: 16px sans-serif; max-width: 40em; margin: 3em auto }</style>
+<meta name="viewport" content="width=device-width">
+<style>
+  body { font: 18px/1.5 system-ui, sans-serif; max-width: 32em; margin: 3em auto; padding: 0 1em;
+         color: #222; background: #f6f7f9 }
+  main { display: flex; gap: 1em }
+  section { flex: 1; padding: 1em; border-radius: .5em; background: #fff;
+            box-shadow: 0 1px 4px #0002; text-align: center }
+  b { display: block; font-size: 3em; line-height: 1.2 }
+</style>
 <h1>Events</h1>
-<p>Up for <b id="up">?</b> s; <b id="viewers">?</b> looking.
+<p>The server tells this page what it shows; open it twice.
+<main>
+  <section><b id="up">?</b> seconds up</section>
+  <section><b id="viewers">?</b> looking</section>
+</main>
+<p id="state">Connecting …
 <script>
   const events = new EventSource("/events");
+  const state = document.getElementById("state");
+  events.onopen = () => state.textContent = "Connected.";
+  events.onerror = () => state.textContent = "The server is gone; trying again …";
   events.onmessage = e => document.getElementById("up").textContent = e.data;
   events.addEventListener("viewers",
     e => document.getElementById("viewers").textContent = e.data);

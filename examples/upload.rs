@@ -11,12 +11,20 @@ use workerman::{Limits, Request};
 const PAGE: &str = r#"<!doctype html>
 <meta charset="utf-8">
 <title>Upload</title>
-<style>body { font: 16px sans-serif; max-width: 40em; margin: 3em auto }</style>
+<meta name="viewport" content="width=device-width">
+<style>
+  body { font: 18px/1.5 system-ui, sans-serif; max-width: 32em; margin: 3em auto; padding: 0 1em;
+         color: #222; background: #f6f7f9 }
+  form { padding: 1em; border-radius: .5em; background: #fff; box-shadow: 0 1px 4px #0002 }
+  label { display: block; margin-bottom: 1em }
+  input { display: block; box-sizing: border-box; width: 100%; font: inherit; padding: .3em }
+  button { font: inherit; padding: .3em 1.5em }
+</style>
 <h1>Upload</h1>
 <form method="post" enctype="multipart/form-data">
-  <p><input type="text" name="title" placeholder="What is it?">
-  <p><input type="file" name="files" multiple required>
-  <p><button>Send</button>
+  <label>What is it? <input type="text" name="title"></label>
+  <label>Files <input type="file" name="files" multiple required></label>
+  <button>Send</button>
 </form>
 "#;
 
@@ -50,7 +58,7 @@ fn main() -> Result {
 /// The client's names are shown, never used: whoever sends a file chooses its name.
 fn keep(request: &Request, folder: &std::path::Path) -> Result<Response> {
     let title = request.post("title").unwrap_or_default();
-    let mut page = format!("{PAGE}<p>{}<ul>", escaped(&title));
+    let mut page = format!("{PAGE}<h2>Kept: {}</h2><ul>", escaped(&title));
     for file in request.files() {
         let number = (1_u64..)
             .find(|number| !folder.join(format!("upload-{number}")).exists())

@@ -73,9 +73,10 @@ pub use events::{LoopHandle, Watch, on_readable, on_signal};
 pub use interval::Interval;
 pub use limits::Limits;
 pub use protocols::{
-    Chunk, Context, Cookie, Dial, Farewell, Frame, Http, Input, Prepare, Prepared, Protocol, Reply,
-    Request, Response, SameSite, Serve, ServerSentEvent, Tcp, Text, Udp, UploadedFile, Violation,
-    Websocket, WebsocketSession, WebsocketType, Ws,
+    Chunk, Context, Cookie, Dial, Farewell, FileSessions, Frame, Http, Input, Prepare, Prepared,
+    Protocol, Reply, Request, Response, SameSite, Serve, ServerSentEvent, Session, SessionOptions,
+    SessionStore, Tcp, Text, Udp, UploadedFile, Violation, Websocket, WebsocketSession,
+    WebsocketType, Ws,
 };
 pub use timer::Timer;
 pub use transport::{Tls, Transport};

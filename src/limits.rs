@@ -36,6 +36,8 @@ pub struct Limits {
     pub(crate) topic_bytes: usize,
     pub(crate) http_idle: Duration,
     pub(crate) body_idle: Duration,
+    pub(crate) body_rate: usize,
+    pub(crate) answer: Duration,
     pub(crate) upload_memory_bytes: usize,
     pub(crate) graceful: Duration,
 }
@@ -83,6 +85,8 @@ impl Limits {
         topic_bytes: 256,
         http_idle: Duration::from_secs(75),
         body_idle: Duration::from_secs(30),
+        body_rate: 240,
+        answer: Duration::from_secs(60),
         upload_memory_bytes: 256 << 10,
         graceful: Duration::from_secs(30),
     };
@@ -128,6 +132,9 @@ impl Limits {
         headers
         /// An http form up to here stays in memory; the files of a larger one go to disk (256 KiB).
         upload_memory_bytes
+        /// Bytes a second that an http body must come with on the whole, beside one `body_idle` of
+        /// grace (240): who trickles is answered 408. 0: no matter how slowly.
+        body_rate
         /// Unsent bytes from which on `send` drops (1 MiB).
         send_buffer_bytes
         /// One datagram, received or sent (65 507, the most that UDP carries over IPv4). A longer
@@ -160,6 +167,11 @@ impl Limits {
         http_idle
         /// An http body without a byte (30 s).
         body_idle
+        /// An http request that the program has not begun to answer: 503, a warning in the log, and
+        /// the connection ends (60 s). A program that lets clients wait for news gives more. An
+        /// answer in pieces that has begun may take its time, events too; once the client has ended
+        /// its own direction, 60 s at most from one piece to the next.
+        answer
         /// A graceful stop or reload (30 s).
         graceful
     }

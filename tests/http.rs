@@ -4,68 +4,13 @@ mod support;
 use std::cell::{Cell, RefCell};
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::path::PathBuf;
 use std::rc::Rc;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use support::http::*;
 use support::peers::{read_to_end, start};
 use support::*;
 use workerman::prelude::*;
 use workerman::{Chunk, Limits, ServerSentEvent};
-
-/// A raw client that sends this and hands back all that comes until the server's end.
-fn client(addr: SocketAddr, request: impl Into<Vec<u8>>) -> JoinHandle<Vec<u8>> {
-    let request = request.into();
-    std::thread::spawn(move || {
-        let mut stream = raw_connect(addr);
-        stream.write_all(&request).expect("the request");
-        read_to_end(&mut stream)
-    })
-}
-
-/// The same, while this thread's loop turns.
-#[track_caller]
-fn talk(addr: SocketAddr, request: impl Into<Vec<u8>>) -> String {
-    String::from_utf8_lossy(&finish(client(addr, request))).into_owned()
-}
-
-#[track_caller]
-fn finish<T>(client: JoinHandle<T>) -> T {
-    turn_until(|| client.is_finished());
-    client.join().expect("the client's part")
-}
-
-fn get(path: &str, more: &str) -> String {
-    format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{more}\r\n")
-}
-
-fn last(path: &str) -> String {
-    get(path, "Connection: close\r\n")
-}
-
-fn body_of(answer: &[u8]) -> &[u8] {
-    let at = answer.windows(4).position(|end| end == b"\r\n\r\n").expect("a head");
-    &answer[at + 4..]
-}
-
-/// A file of so many bytes that goes with the test.
-struct Scrap(PathBuf, Vec<u8>);
-
-impl Scrap {
-    fn new(name: &str, bytes: usize) -> Self {
-        let name = format!("workerman-http-test-{}-{name}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        let content: Vec<u8> = (0..bytes).map(|i| (i % 251) as u8).collect();
-        std::fs::write(&path, &content).expect("a temporary file");
-        Scrap(path, content)
-    }
-}
-
-impl Drop for Scrap {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-    }
-}
 
 #[test]
 fn a_request_is_answered_and_the_connection_is_kept() {
@@ -298,7 +243,7 @@ fn slow_heads_slow_bodies_and_idle_connections_are_ended() {
 #[test]
 fn a_body_is_judged_by_its_own_limit_and_every_byte_lengthens_it() {
     let (worker, addr) = start::<Http>();
-    worker.set_limits(Limits::new().partial_package(0.1).opening(0.1).body_idle(0.4));
+    worker.set_limits(Limits::new().partial_package(0.1).opening(0.1).body_idle(0.4).body_rate(0));
     worker.on_message(|con, request| con.send(request.raw_body()));
     let client = std::thread::spawn(move || {
         let mut stream = raw_connect(addr);

@@ -104,7 +104,12 @@ const DOORS: &[Door] = &[
     Door {
         world: "files",
         words: &["std::fs"],
-        files: &["events/signal.rs", "protocols/http/files.rs", "transport/tls/pem.rs"],
+        files: &[
+            "events/signal.rs",
+            "protocols/http/files.rs",
+            "protocols/http/file_sessions.rs",
+            "transport/tls/pem.rs",
+        ],
     },
     Door { world: "randomness", words: &["getrandom"], files: &["random.rs"] },
     Door {

@@ -57,7 +57,11 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         core.clear(flag::HELD | flag::CHOKED | flag::PAUSED);
         // The callback that closes may have taken long.
         let now = lp.read_clock();
-        core.with_rare(|rare| rare.closing_since = Some(now));
+        let left = core.taken();
+        core.with_rare(|rare| {
+            rare.closing_since = Some(now);
+            rare.closing_from = left;
+        });
         core.set(flag::REARM);
         core.mark_dirty(lp);
         // Bytes that were not read while it was paused are discarded now; the peer's farewell may

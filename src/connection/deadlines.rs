@@ -11,8 +11,11 @@ use crate::{ErrorCode, Failure, FailureKind, Farewell, Phase, Protocol};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-/// Closing may take so long in all, however slowly its bytes leave.
+/// Closing may take so long in all, however slowly its bytes leave; and a second more for each
+/// [`CLOSING_RATE`] that have left.
 const CLOSING_IN_ALL: Duration = Duration::from_secs(120);
+/// Bytes a second. A long file goes on to its end; a peer that takes a byte now and then does not.
+const CLOSING_RATE: u64 = 1 << 10;
 /// Input that is discarded at the end of a socket, waiting for the peer's end.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -100,7 +103,9 @@ impl Core {
                     _ => since,
                 };
                 add(moved.max(since).checked_add(limits.closing), Due::Closing);
-                add(since.checked_add(CLOSING_IN_ALL), Due::Closing);
+                let from = rare.map_or(0, |rare| rare.closing_from);
+                let in_all = closing_in_all(self.taken().saturating_sub(from));
+                add(since.checked_add(in_all), Due::Closing);
             }
             Stage::Lingering => {
                 let since = self.peek_rare(|rare| rare.lingering_since).flatten();
@@ -134,7 +139,10 @@ impl Core {
             add(heard.checked_add(limits.idle), Due::Idle);
         }
         let Some(rare) = rare else { return };
-        add(rare.deadline, Due::Protocol);
+        // One that judges the peer rests while the peer is not heard.
+        if reading || !rare.judges_silence {
+            add(rare.deadline, Due::Protocol);
+        }
         if let Some(beat) = &rare.heartbeat {
             add(beat.next_at, Due::Ping);
             if reading && !self.has(flag::JUDGE) {
@@ -163,7 +171,24 @@ impl Core {
     }
 }
 
+/// How long closing may take where so many bytes have left meanwhile.
+fn closing_in_all(left: u64) -> Duration {
+    CLOSING_IN_ALL.saturating_add(Duration::from_secs(left / CLOSING_RATE))
+}
+
 impl<P: Protocol, R: Role> Slot<P, R> {
+    /// The protocol is told that reading was paused until now, once.
+    #[inline(never)]
+    pub(crate) fn tell_hears_again(self: &Rc<Self>, lp: &Rc<Loop>) {
+        if self.core.peek_rare(|rare| rare.hears_again) != Some(true) {
+            return;
+        }
+        self.core.with_rare(|rare| rare.hears_again = false);
+        if let Some(((), pad)) = self.ask(Farewell::Asked, |p, cx| p.hears_again(cx)) {
+            self.apply(lp, pad);
+        }
+    }
+
     /// The alarm rang: does all that is due, then sets it anew.
     pub(crate) fn deadline_passed(self: &Rc<Self>, lp: &Rc<Loop>) {
         let core = &self.core;
@@ -245,6 +270,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
             }
             Due::Protocol => {
                 core.with_rare(|rare| rare.deadline = None);
+                self.tell_hears_again(lp);
                 let asked = self.ask(Farewell::Asked, |protocol, cx| protocol.on_timer(cx));
                 match asked {
                     Some((Ok(()), pad)) => self.apply(lp, pad),
@@ -314,5 +340,20 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         core.with_out(lp, |out| out.bytes.append(&mut ping));
         core.ping_queued(lp, every);
         core.mark_dirty(lp);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_file_may_take_its_time_and_a_trickle_may_not() {
+        assert_eq!(closing_in_all(0), Duration::from_secs(120));
+        // A gigabyte at 100 KiB/s takes three hours: what has left in each of them pays for more.
+        let (rate, hour) = (100 << 10, 3600);
+        assert!(closing_in_all(rate * hour) > Duration::from_secs(hour));
+        // A byte each second is not worth another.
+        assert_eq!(closing_in_all(121), Duration::from_secs(120));
     }
 }

@@ -178,6 +178,9 @@ impl Core {
                 *at = lp.now();
             }
         });
+        if self.peek_rare(|rare| rare.judges_silence) == Some(true) {
+            self.with_rare(|rare| rare.hears_again = true);
+        }
         if let Some(rest) = &mut self.state.borrow_mut().rest {
             rest.moved_at = lp.now_ms();
         }

@@ -19,6 +19,7 @@ mod dial;
 mod failure;
 pub(crate) mod flag;
 mod heartbeat;
+mod peer_end;
 mod prepared;
 pub(crate) mod properties;
 mod rare;

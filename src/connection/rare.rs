@@ -30,6 +30,8 @@ pub(crate) struct Passing {
     pub(crate) eof_waits: bool,
     /// The protocol judges the peer's silence by a deadline of its own.
     pub(crate) judges_silence: bool,
+    /// And reading was paused until now, which it has not been told yet.
+    pub(crate) hears_again: bool,
     /// The next piece of a long body is asked for in the next turn.
     pub(crate) pieces_wait: bool,
     /// Encoded for the session to come, or for the handshake's end.
@@ -45,6 +47,8 @@ pub(crate) struct Passing {
     /// When the last byte came, where an idle limit asks for it.
     pub(crate) last_input: Option<Instant>,
     pub(crate) closing_since: Option<Instant>,
+    /// Bytes that had left by then.
+    pub(crate) closing_from: u64,
     pub(crate) farewell_left: Option<Instant>,
     pub(crate) lingering_since: Option<Instant>,
     /// All bytes written, once the last of the program's own has been.
@@ -59,6 +63,7 @@ impl Passing {
     const NOTHING: Passing = Passing {
         input_waits: false,
         judges_silence: false,
+        hears_again: false,
         eof_waits: false,
         pieces_wait: false,
         ahead: Vec::new(),
@@ -70,6 +75,7 @@ impl Passing {
         deadline: None,
         last_input: None,
         closing_since: None,
+        closing_from: 0,
         farewell_left: None,
         lingering_since: None,
         program_bytes: 0,

@@ -481,6 +481,11 @@ impl<P: Protocol, R: Role> Endpoint for Slot<P, R> {
             Ending::Asked => self.begin_close(lp, Farewell::Asked),
             Ending::Stopping => self.begin_close(lp, Farewell::Stopping),
             Ending::AtOnce => self.destroy(lp),
+            Ending::Last => {
+                if let Some(((), pad)) = self.ask(Farewell::Stopping, |p, cx| p.on_last(cx)) {
+                    self.apply(lp, pad);
+                }
+            }
         }
     }
 
@@ -513,6 +518,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
             core.clear(flag::LISTED);
             core.report_drops(lp);
             lp.after_callback();
+            self.tell_hears_again(lp);
         } else if core.has(flag::LISTED) {
             // The ready list asks it, for whatever this event says: one budget a turn, not two.
             return;

@@ -78,6 +78,8 @@ pub(crate) enum Ending {
     Stopping,
     /// As `destroy()`.
     AtOnce,
+    /// By itself, after what is on: only connections are asked.
+    Last,
 }
 
 /// What stands in the slab: a connection, a listener, a foreign descriptor.

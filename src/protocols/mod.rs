@@ -8,6 +8,7 @@
 use crate::{Limits, Payload};
 use std::borrow::Cow;
 use std::fmt;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::result::Result;
 use std::time::{Instant, SystemTime};
@@ -24,7 +25,8 @@ pub(crate) mod websocket;
 pub use check::{Check, Sample, Seen, Sending, Unsound, check};
 pub use frame::Frame;
 pub use http::{
-    Chunk, Cookie, Http, Reply, Request, Response, SameSite, ServerSentEvent, UploadedFile,
+    Chunk, Cookie, FileSessions, Http, Reply, Request, Response, SameSite, ServerSentEvent,
+    Session, SessionOptions, SessionStore, UploadedFile,
 };
 pub use prepared::{Prepare, Prepared};
 pub(crate) use tcp::LENT_FROM;
@@ -462,6 +464,15 @@ pub trait Protocol: 'static {
         false
     }
 
+    /// The program, or the library, had paused reading until now: time in which the peer could not
+    /// be heard is not the peer's.
+    #[doc(hidden)]
+    fn hears_again(&mut self, _cx: &mut Context) {}
+
+    /// The worker stops gracefully: what is on is finished, and nothing follows it.
+    #[doc(hidden)]
+    fn on_last(&mut self, _cx: &mut Context) {}
+
     /// Whether the program has callbacks for pings and for pongs.
     #[doc(hidden)]
     fn wants(&mut self, _pings: bool, _pongs: bool) {}
@@ -521,6 +532,10 @@ pub trait Serve: Protocol {
     /// Whose pages may connect, as the worker says.
     #[doc(hidden)]
     fn accepted_by(&mut self, _admission: &Rc<websocket::Admission>) {}
+
+    /// Where the client is (`None`: on a unix socket), and whether it came over TLS.
+    #[doc(hidden)]
+    fn accepted_from(&mut self, _remote: Option<SocketAddr>, _over_tls: bool) {}
 }
 
 /// Usable by an `AsyncTcpConnection`: `impl Dial for MyProtocol {}` says so of a protocol of your

@@ -225,6 +225,8 @@ impl<P: Serve> Listening<P> {
         };
         let mut protocol = (self.make)();
         protocol.accepted_by(&self.admission.borrow().clone());
+        let remote = if let Peer::Ip(remote) = &peer { Some(*remote) } else { None };
+        protocol.accepted_from(remote, stream.is_tls());
         let settings = self.settings.borrow().clone();
         let callbacks = self.callbacks.borrow().clone();
         let mut flags = flag::BACKPRESSURE;

@@ -317,12 +317,19 @@ fn connections_left(lp: &Loop) -> usize {
 
 // ---------------------------------------------------------------- stop
 
-/// Listeners close; connections go on until they end by themselves, 30 s at most.
+/// Listeners close; connections go on until they end by themselves (http behind its next answer),
+/// 30 s at most.
 fn begin_graceful(lp: &Rc<Loop>, run: &Run) {
     let after = Limits::default().graceful;
     run.graceful_until.set(lp.now().checked_add(after));
     unlisten_all(lp);
     lp.set_stopping(true);
+    for key in lp.keys() {
+        if let Some(endpoint) = lp.find(key).filter(|endpoint| endpoint.common().is_some()) {
+            endpoint.handle_ending(lp, Ending::Last);
+            lp.after_callback();
+        }
+    }
 }
 
 fn unlisten_all(lp: &Rc<Loop>) {

@@ -1,14 +1,20 @@
 //! Our HTTP server under curl, and under a WebSocket client on the same port.
-use crate::peers::{Authority, Folder, Peer, curl};
+use crate::peers::{Authority, Folder, PATIENCE, Peer, curl};
 use std::fs;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::process::Command;
 use workerman::prelude::*;
-use workerman::{Limits, Running};
+use workerman::{
+    Chunk, FileSessions, Limits, Running, ServerSentEvent, SessionOptions, TcpConnection,
+};
 
 /// Answers, keeps what is sent, hands out what was kept, and speaks WebSocket.
 fn server(folder: &Folder, authority: Option<&Authority>) -> Running {
-    let kept = folder.path("kept");
+    let (kept, sessions) = (folder.path("kept"), folder.path("sessions"));
     let files = authority.map(|a| (a.file("server.pem"), a.file("server.key")));
     let server = workerman::spawn(move || {
+        SessionOptions::new().store(FileSessions::new(sessions)).set_default();
         let worker = Worker::<Http>::listen("http://127.0.0.1:0")?;
         worker.set_limits(Limits::new().message_bytes(16 << 20));
         if let Some((certificate, key)) = files {
@@ -37,6 +43,13 @@ fn server(folder: &Folder, authority: Option<&Authority>) -> Running {
                     }
                     Err(refusal) => drop(con.send(refusal)),
                 },
+                "/session" => {
+                    let session = request.session()?;
+                    let visits = session.get("visits").map_or(Ok(0), |n| n.parse())? + 1;
+                    session.set("visits", visits);
+                    con.send(format!("visit {visits}"));
+                }
+                "/chunked" | "/events" => stream(con, request.path() == "/events"),
                 path => drop(con.send(Response::new(404).with_body(format!("no {path} here")))),
             }
             Ok(())
@@ -44,6 +57,26 @@ fn server(folder: &Folder, authority: Option<&Authority>) -> Running {
         Ok(())
     });
     server.expect("a port of loopback is free")
+}
+
+/// Three pieces, one after another; events go on until the client leaves.
+fn stream(con: TcpConnection<Http>, events: bool) {
+    con.send(match events {
+        true => Response::new(200).with_header("Content-Type", "text/event-stream"),
+        false => Response::new(200).with_header("Transfer-Encoding", "chunked"),
+    });
+    let mut n = 0;
+    Timer::add(0.01, move |timer| {
+        let sent = match (events, n) {
+            (true, _) => con.send(ServerSentEvent::new(n).event("tick").id(n)),
+            (false, 3..) => con.send(Chunk::end()),
+            (false, _) => con.send(Chunk::new(format!("piece {n};"))),
+        };
+        if sent == Sent::Dropped || (n == 3 && !events) {
+            timer.del();
+        }
+        n += 1;
+    });
 }
 
 fn large(folder: &Folder) -> (Vec<u8>, String) {
@@ -121,4 +154,54 @@ fn python_speaks_websocket_on_the_http_port() {
     let server = server(&folder, None);
     Peer::Python.drive(&format!("ws://{}/ws", server.addr()), None);
     assert_eq!(curl(&[&format!("http://{}/", server.addr())]), "no / here");
+}
+
+#[test]
+fn requests_and_aiohttp_are_served() {
+    let folder = Folder::new();
+    let server = server(&folder, None);
+    Peer::Python.drive_with("http_client", &format!("http://{}", server.addr()), None);
+}
+
+#[test]
+fn requests_and_aiohttp_are_served_over_tls_and_verify_the_certificate() {
+    let folder = Folder::new();
+    let authority = Authority::new();
+    let server = server(&folder, Some(&authority));
+    let url = format!("https://localhost:{}", server.addr().port());
+    let ca = authority.file("ca.pem");
+    Peer::Python.drive_with("http_client", &url, Some(ca.as_ref()));
+}
+
+#[test]
+fn a_raw_socket_that_pipelines_and_half_closes_gets_every_answer() {
+    let folder = Folder::new();
+    let server = server(&folder, None);
+    let mut stream = TcpStream::connect(server.addr()).expect("it listens");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a deadline");
+    let request = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n");
+    let requests = request("/a") + &request("/chunked") + &request("/b");
+    stream.write_all(requests.as_bytes()).expect("three requests");
+    stream.shutdown(Shutdown::Write).expect("a FIN");
+    let mut answers = String::new();
+    stream.read_to_string(&mut answers).expect("three answers");
+    let pieces = "8\r\npiece 2;\r\n0\r\n\r\n";
+    let at = |text: &str| answers.find(text).unwrap_or_else(|| panic!("{text} in {answers}"));
+    assert!(at("no /a here") < at(pieces) && at(pieces) < at("no /b here"));
+}
+
+#[test]
+fn wrk_finds_no_error_in_a_second_of_load() {
+    let folder = Folder::new();
+    let server = server(&folder, None);
+    let url = format!("http://{}/session/none", server.addr());
+    let output = Command::new("wrk").args(["-t1", "-c64", "-d1s", &url]).output();
+    let output = output.unwrap_or_else(|e| panic!("wrk: {e}; it needs wrk (apt-get install wrk)"));
+    let said = String::from_utf8_lossy(&output.stdout);
+    let served = said.lines().find_map(|line| line.trim().split_once(" requests in"));
+    let served: u64 = served.and_then(|(n, _)| n.parse().ok()).unwrap_or(0);
+    assert!(output.status.success() && served > 64, "{said}");
+    assert!(!said.contains("Socket errors"), "{said}");
+    // Each of them was answered 404, as it should be, and no other status.
+    assert!(said.contains(&format!("Non-2xx or 3xx responses: {served}")), "{said}");
 }

@@ -1,7 +1,8 @@
 //! Promise: this library talks with servers and clients that no one here wrote.
 //!
-//! Python `websockets`, Node `ws`, nginx and curl must be installed (`.ci/run` does it); where one is
+//! Python `websockets`, `aiohttp` and `requests`, Node `ws`, nginx, curl, wrk and Chromium must be installed (`.ci/run` does it); where one is
 //! missing its tests fail and say what to install.
+mod browser;
 mod clients;
 mod http;
 mod peers;

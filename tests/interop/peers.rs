@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 /// No single step of a test takes so long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-const PYTHON_ADVICE: &str = "it needs PyPI's `websockets` (pip install websockets); \
-                             WORKERMAN_PYTHON names the Python that has it";
+const PYTHON_ADVICE: &str = "it needs PyPI's `websockets`, `aiohttp` and `requests` (pip install \
+                             websockets aiohttp requests); WORKERMAN_PYTHON names the Python that has it";
 const NODE_ADVICE: &str = "it needs Node.js and npm's `ws` (npm install ws); \
                            WORKERMAN_NODE_MODULES names the folder node_modules that holds it";
 const NGINX_ADVICE: &str = "it needs nginx (apt-get install nginx-light)";
@@ -167,6 +167,11 @@ fn node() -> Command {
     command
 }
 
+/// One of our programs for Node.js.
+pub(crate) fn node_script(program: &str, arguments: &[&str]) -> Process {
+    Peer::Node.run(program, arguments)
+}
+
 /// Which of the two languages a peer is written in.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Peer {
@@ -209,9 +214,15 @@ impl Peer {
     /// Its client, driven to its end against an echo server.
     #[track_caller]
     pub(crate) fn drive(self, url: &str, ca: Option<&Path>) {
+        self.drive_with("client", url, ca);
+    }
+
+    /// The same with another of its programs.
+    #[track_caller]
+    pub(crate) fn drive_with(self, program: &str, url: &str, ca: Option<&Path>) {
         let ca = ca.map(|path| path.to_string_lossy());
         let arguments: Vec<&str> = [Some(url), ca.as_deref()].into_iter().flatten().collect();
-        let mut process = self.run("client", &arguments);
+        let mut process = self.run(program, &arguments);
         let said = process.next();
         let status = process.end(PATIENCE);
         let (errors, advice) = (process.errors(), self.advice());

@@ -3,6 +3,7 @@ use super::conditional::{Conditions, Plan, tag};
 use super::date::{self, date};
 use super::files::{self, About, File, Sending};
 use super::reply::{Chunk, Kind, Reply};
+use super::response::FromFile;
 use super::response::reason_of;
 use super::{Refused, list};
 use crate::protocols::tcp::LENT_FROM;
@@ -10,6 +11,7 @@ use crate::protocols::{Context, Violation};
 use crate::{Payload, Response};
 use std::borrow::Cow;
 use std::io::{ErrorKind, Write};
+use std::ops::Range;
 use std::path::Path;
 
 /// So much of a file is read at once.
@@ -28,6 +30,8 @@ pub(super) struct Exchange {
     pub(super) keep_alive: bool,
     pub(super) conditions: Option<Box<Conditions>>,
     pub(super) file: Option<Box<Sending>>,
+    /// The session's `Set-Cookie` line.
+    pub(super) cookie: Option<Box<str>>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,8 +42,8 @@ pub(super) enum Stage {
     /// A request was delivered.
     Awaited,
     /// The program sends one piece after another. `mute`: to a client that asked for the head
-    /// alone.
-    Pieces { chunked: bool, mute: bool },
+    /// alone. `endless`: events, until the client leaves.
+    Pieces { chunked: bool, mute: bool, endless: bool },
     /// A file is sent, whenever there is room for the next piece.
     File,
 }
@@ -57,6 +61,12 @@ enum Length {
 type Encoded<'m> = Result<Option<Cow<'m, [u8]>>, Violation>;
 
 impl Exchange {
+    /// A client that will ask nothing more still waits for something. One that looks at events has
+    /// left.
+    pub(super) fn is_owed(&self) -> bool {
+        matches!(self.stage, Stage::Awaited | Stage::Pieces { endless: false, .. })
+    }
+
     /// Appends this reply; a large body is lent.
     pub(super) fn encode<'m>(
         &mut self,
@@ -127,8 +137,8 @@ impl Exchange {
         if bodyless && (file.is_some() || !body.is_empty()) {
             return Err(Violation::new(format!("a response {status} has no body")));
         }
-        if let Some(path) = file {
-            return self.file(response, &path, out, cx);
+        if let Some(file) = file {
+            return self.file(response, *file, out, cx);
         }
         self.check_length(&response, body.len())?;
         if !bodyless && in_pieces(&response)? {
@@ -176,8 +186,9 @@ impl Exchange {
         // RFC 9112 §6.1: HTTP/1.0 knows no chunks; there the end of the connection ends the body.
         self.keep_alive &= chunked;
         self.put_head(response, if chunked { Length::Chunked } else { Length::Open }, out, cx);
-        self.stage = Stage::Pieces { chunked, mute: self.is_head };
-        if self.is_head && response.header("transfer-encoding").is_none() {
+        let endless = response.header("transfer-encoding").is_none();
+        self.stage = Stage::Pieces { chunked, mute: self.is_head, endless };
+        if self.is_head && endless {
             // Nobody ends a stream of events.
             self.stage = Stage::Idle;
         }
@@ -185,7 +196,7 @@ impl Exchange {
     }
 
     fn chunk<'m>(&mut self, chunk: Chunk<'_>, out: &mut Vec<u8>) -> Encoded<'m> {
-        let Stage::Pieces { chunked, mute } = self.stage else { return Ok(None) };
+        let Stage::Pieces { chunked, mute, .. } = self.stage else { return Ok(None) };
         let data = chunk.0.as_bytes();
         if data.is_empty() {
             self.end_pieces(out);
@@ -201,7 +212,7 @@ impl Exchange {
 
     /// The last chunk (RFC 9112 §7.1).
     pub(super) fn end_pieces(&mut self, out: &mut Vec<u8>) {
-        if let Stage::Pieces { chunked: true, mute: false } = self.stage {
+        if let Stage::Pieces { chunked: true, mute: false, .. } = self.stage {
             out.extend_from_slice(b"0\r\n\r\n");
         }
         if matches!(self.stage, Stage::Pieces { .. }) {
@@ -214,10 +225,11 @@ impl Exchange {
     fn file(
         &mut self,
         mut response: Response,
-        path: &Path,
+        FromFile { path, part }: FromFile,
         out: &mut Vec<u8>,
         cx: &mut Context,
     ) -> Encoded<'static> {
+        let path = &*path;
         let (file, about) = match files::open(path) {
             Ok(opened) => opened,
             Err(e) => {
@@ -231,6 +243,10 @@ impl Exchange {
         };
         // The program may have asked for it when the file was longer.
         response.forget("content-length");
+        if let Some((offset, length)) = part {
+            let to = length.map_or(about.bytes, |n| offset.saturating_add(n).min(about.bytes));
+            return self.chosen_part(response, (file, about, path), offset..to, out, cx);
+        }
         let tag = tag(&about);
         let plan = match (&self.conditions, response.status()) {
             (Some(conditions), 200) => conditions.plan(&about, &tag),
@@ -248,13 +264,44 @@ impl Exchange {
             }
             Plan::NotModified => self.response(response.with_status(304), out, cx),
             Plan::PreconditionFailed => self.response(short(412, reason_of(412)), out, cx),
-            Plan::Unsatisfiable => {
-                // RFC 9110 §14.4: how long it is, so that the client may ask better.
-                let all = format_args!("bytes */{}", about.bytes);
-                let response = short(416, reason_of(416)).with_header("Content-Range", all);
-                self.response(response, out, cx)
-            }
+            Plan::Unsatisfiable => self.unsatisfiable(&about, out, cx),
         }
+    }
+
+    /// RFC 9110 §14.4: how long it is, so that the client may ask better.
+    fn unsatisfiable(
+        &mut self,
+        about: &About,
+        out: &mut Vec<u8>,
+        cx: &mut Context,
+    ) -> Encoded<'static> {
+        let all = format_args!("bytes */{}", about.bytes);
+        let response = short(416, reason_of(416)).with_header("Content-Range", all);
+        self.response(response, out, cx)
+    }
+
+    /// The part of a file that the program has chosen. Validators are the whole file's: only a 206
+    /// says whose part it is.
+    fn chosen_part(
+        &mut self,
+        mut response: Response,
+        (file, about, path): (File, About, &Path),
+        Range { start, end }: Range<u64>,
+        out: &mut Vec<u8>,
+        cx: &mut Context,
+    ) -> Encoded<'static> {
+        let is_206 = response.status() == 206;
+        if start > about.bytes || (is_206 && start >= end) {
+            return self.unsatisfiable(&about, out, cx);
+        }
+        if is_206 {
+            let range = format_args!("bytes {start}-{}/{}", end - 1, about.bytes);
+            response = with_validators(response, path, &about, &tag(&about));
+            response = response.with_header("Content-Range", range);
+        } else if response.header("content-type").is_none() {
+            response = response.with_header("Content-Type", kind_of(path));
+        }
+        self.begin_file(response, file, start, end.max(start) - start, out, cx)
     }
 
     fn begin_file(
@@ -318,6 +365,8 @@ impl Exchange {
                 }
                 17 if name.eq_ignore_ascii_case("transfer-encoding") => continue,
                 14 if name.eq_ignore_ascii_case("content-length") => match length {
+                    // RFC 9110 §8.6: none in a 204, not even 0.
+                    Length::None if response.status() == 204 => continue,
                     // What the body would be long that is not sent.
                     Length::None | Length::Of(0) => {}
                     _ => continue,
@@ -349,6 +398,9 @@ impl Exchange {
             // RFC 9112 §9.3: what HTTP/1.0 does not take for granted.
             (true, false) => out.extend_from_slice(b"Connection: keep-alive\r\n"),
             (false, _) => out.extend_from_slice(b"Connection: close\r\n"),
+        }
+        if let Some(cookie) = &self.cookie {
+            put_field("Set-Cookie", cookie, out);
         }
         match length {
             Length::None | Length::Open => out.extend_from_slice(b"\r\n"),

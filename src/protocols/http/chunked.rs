@@ -1,6 +1,7 @@
 //! Chunked bodies (RFC 9112 §7.1), decoded as they arrive. Strict: CRLF ends every line, a size is
 //! hexadecimal digits and nothing else, since what two readers count differently smuggles requests.
 use super::framing::Refused;
+use super::head::text_of;
 use super::{is_control, is_token};
 
 /// A chunk's extensions (RFC 9112 §7.1.1), which nobody uses.
@@ -18,6 +19,8 @@ pub(super) struct Chunked {
     length: usize,
     /// Bytes of all trailers.
     trailer_bytes: usize,
+    trailers: Vec<u8>,
+    trailer_lines: usize,
     line: Vec<u8>,
 }
 
@@ -41,11 +44,12 @@ impl Chunked {
         self.place == Place::Done
     }
 
-    /// Decodes what has come; `sink` takes the data. How many bytes of `bytes` belong to this body.
+    /// Decodes what has come; `sink` takes the data. `trailer_limit`: bytes and lines.
+    /// How many bytes of `bytes` belong to this body.
     pub(super) fn feed(
         &mut self,
         bytes: &[u8],
-        trailer_limit: usize,
+        trailer_limit: (usize, usize),
         sink: &mut dyn FnMut(&[u8]) -> Result<(), Refused>,
     ) -> Result<usize, Refused> {
         let mut at = 0;
@@ -66,7 +70,7 @@ impl Chunked {
         Ok(at)
     }
 
-    fn byte(&mut self, byte: u8, trailer_limit: usize) -> Result<(), Refused> {
+    fn byte(&mut self, byte: u8, trailer_limit: (usize, usize)) -> Result<(), Refused> {
         let wrong = |why: &'static str| Err(Refused::new(400, why));
         match (self.place, byte) {
             (Place::Size, b'\r' | b';') if self.length == 0 => {
@@ -96,7 +100,7 @@ impl Chunked {
             (Place::Trailer, b'\r') => self.place = Place::TrailerLf,
             (Place::Trailer, byte) => {
                 self.trailer_bytes += 1;
-                if self.trailer_bytes > trailer_limit {
+                if self.trailer_bytes > trailer_limit.0 {
                     return Err(Refused::new(431, "trailers above Limits::head_bytes"));
                 }
                 if is_control(byte) {
@@ -104,7 +108,7 @@ impl Chunked {
                 }
                 self.line.push(byte);
             }
-            (Place::TrailerLf, b'\n') => return self.trailer_line(),
+            (Place::TrailerLf, b'\n') => return self.trailer_line(trailer_limit.1),
             (Place::SizeEnd | Place::DataCr | Place::DataLf | Place::TrailerLf, _) => {
                 return wrong("a chunk whose lines do not end with CR LF");
             }
@@ -128,21 +132,30 @@ impl Chunked {
         Ok(())
     }
 
-    /// RFC 9110 §6.5.1: trailers that are not understood may be discarded; all are here, when their
-    /// form has been judged.
-    fn trailer_line(&mut self) -> Result<(), Refused> {
+    /// RFC 9110 §6.5.1: they are kept apart from the headers, which they must not replace.
+    fn trailer_line(&mut self, most: usize) -> Result<(), Refused> {
         if self.line.is_empty() {
             self.place = Place::Done;
             return Ok(());
         }
         let name = self.line.split(|&byte| byte == b':').next().unwrap_or_default();
         let right = name.len() < self.line.len() && std::str::from_utf8(name).is_ok_and(is_token);
-        self.line.clear();
+        self.trailers.append(&mut self.line);
+        self.trailers.extend_from_slice(b"\r\n");
+        self.trailer_lines += 1;
+        if self.trailer_lines > most {
+            return Err(Refused::new(431, "too many trailers (Limits::headers)"));
+        }
         self.place = Place::Trailer;
         match right {
             true => Ok(()),
             false => Err(Refused::new(400, "a trailer that is no header line")),
         }
+    }
+
+    /// The lines behind the body.
+    pub(super) fn into_trailers(self) -> String {
+        text_of(&self.trailers).into_owned()
     }
 
     /// The size of the chunk that has been announced and not come.
@@ -159,7 +172,7 @@ mod tests {
     fn decode(stream: &[u8], cut: usize) -> Result<(Vec<u8>, usize, bool), Refused> {
         let (mut chunked, mut data, mut used) = (Chunked::default(), Vec::new(), 0);
         for piece in stream.chunks(cut) {
-            let n = chunked.feed(piece, 64, &mut |bytes| {
+            let n = chunked.feed(piece, (64, 4), &mut |bytes| {
                 data.extend_from_slice(bytes);
                 Ok(())
             })?;
@@ -233,7 +246,7 @@ mod tests {
     #[test]
     fn what_a_chunk_announces_is_known_before_it_comes() {
         let mut chunked = Chunked::default();
-        chunked.feed(b"ffffffff\r\n", 0, &mut |_| Ok(())).expect("a size");
+        chunked.feed(b"ffffffff\r\n", (0, 0), &mut |_| Ok(())).expect("a size");
         assert_eq!(chunked.announced(), 0xffff_ffff);
     }
 }

@@ -79,11 +79,7 @@ impl Upload {
         if path.to_str().is_none_or(|path| path.contains('\n')) {
             return Err(io::Error::other("the folder for temporary files is no line of text"));
         }
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let file = options.open(&path)?;
+        let file = private().create_new(true).open(&path)?;
         Ok(Upload { path, file: Some(file), bytes: 0 })
     }
 
@@ -121,12 +117,57 @@ impl Drop for Upload {
     }
 }
 
-/// Writes what was uploaded into memory.
+/// Keeps what was uploaded into memory.
 pub(super) fn write(to: &Path, bytes: &[u8]) -> io::Result<()> {
-    fs::write(to, bytes)
+    in_place_of(to, |file| file.write_all(bytes))
 }
 
 /// Moves what was uploaded to disk; over the border of a file system it is copied.
 pub(super) fn move_to(from: &Path, to: &Path) -> io::Result<()> {
-    fs::rename(from, to).or_else(|_| fs::copy(from, to).map(drop))
+    if fs::rename(from, to).is_ok() {
+        return Ok(());
+    }
+    let mut source = File::open(from)?;
+    in_place_of(to, |file| io::copy(&mut source, file).map(drop))
+}
+
+/// A file of this user's alone that takes the place of another one when it is whole.
+pub(super) fn in_place_of(
+    to: &Path,
+    write: impl FnOnce(&mut File) -> io::Result<()>,
+) -> io::Result<()> {
+    let (beside, mut file) = fresh_beside(to)?;
+    let done = write(&mut file).and_then(|()| fs::rename(&beside, to));
+    if done.is_err() {
+        let _ = fs::remove_file(&beside);
+    }
+    done
+}
+
+/// A name that nobody else has in the folder of `to`.
+fn fresh_beside(to: &Path) -> io::Result<(PathBuf, File)> {
+    let name = to.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    for _ in 0..8 {
+        let mut random = [0; 8];
+        crate::random::fill(&mut random);
+        let mut beside = std::ffi::OsString::from(".");
+        beside.push(name);
+        beside.push(format!(".{:016x}", u64::from_ne_bytes(random)));
+        let beside = to.with_file_name(beside);
+        match private().create_new(true).open(&beside) {
+            Ok(file) => return Ok((beside, file)),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Err(io::ErrorKind::AlreadyExists.into())
+}
+
+/// To write, and for this user alone where it is made.
+fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
 }

@@ -1,7 +1,8 @@
 //! How a request's body is framed (RFC 9112 §6), and every head that is refused for what it says
 //! about that: two readings of one message are how requests are smuggled past a proxy.
-use super::list;
+use super::head::span;
 use super::request::Layout;
+use super::{HeadFault, list};
 use crate::Limits;
 use std::borrow::Cow;
 
@@ -46,7 +47,20 @@ pub(super) struct Framing {
 const METHODS: [&str; 7] = ["GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH"];
 
 impl Framing {
-    pub(super) fn of(text: &str, layout: &Layout, limits: &Limits) -> Result<Self, Refused> {
+    /// Reads a head, and what it says.
+    pub(super) fn read(
+        text: &str,
+        limits: &Limits,
+    ) -> Result<(Layout, Result<Self, Refused>), HeadFault> {
+        Layout::parse_with(text, |layout, fields| Framing::of(text, layout, fields, limits))
+    }
+
+    fn of(
+        text: &str,
+        layout: &Layout,
+        fields: &[httparse::Header],
+        limits: &Limits,
+    ) -> Result<Self, Refused> {
         let method = layout.method(text);
         if !METHODS.contains(&method) {
             return Err(Refused::new(501, "a method that this server does not know"));
@@ -63,8 +77,13 @@ impl Framing {
         };
         let (mut length, mut coding) = (None, None);
         let mut host = "";
-        for (name, value) in layout.fields(text).iter() {
+        for field in fields {
+            let name = field.name;
             // The length tells most names apart without a look at them.
+            if !matches!(name.len(), 4..=8 | 10 | 12..=14 | 17 | 19) {
+                continue;
+            }
+            let value = text_in(text, field.value);
             match name.len() {
                 4 if name.eq_ignore_ascii_case("host") => host = value,
                 6 if name.eq_ignore_ascii_case("expect") => framing.expect(value)?,
@@ -143,6 +162,12 @@ impl Framing {
     }
 }
 
+/// The text at the place of `part`, which is a slice of it.
+fn text_in<'a>(text: &'a str, part: &[u8]) -> &'a str {
+    let place = span(text, part);
+    text.get(place.start as usize..place.end as usize).unwrap_or("")
+}
+
 pub(super) fn too_large(limits: &Limits) -> Refused {
     let limit = limits.message_bytes;
     Refused::new(413, format!("a body above the limit of {limit} bytes (Limits::message_bytes)"))
@@ -187,8 +212,7 @@ mod tests {
 
     fn framing(request: &str) -> Result<Framing, Refused> {
         let text = format!("{request}\r\n\r\n");
-        let layout = Layout::parse(&text).expect(request);
-        Framing::of(&text, &layout, &Limits::new().message_bytes(1000))
+        Framing::read(&text, &Limits::new().message_bytes(1000)).expect(request).1
     }
 
     fn body(more: &str) -> Body {

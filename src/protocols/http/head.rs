@@ -50,7 +50,12 @@ impl HeadScan {
         if self.found {
             return Ok(Some(self.searched));
         }
-        while let Some(&byte) = buffer.get(self.searched) {
+        let within = buffer.len().min(limits.head_bytes);
+        loop {
+            if self.place == Place::InLine {
+                self.searched += plain(buffer.get(self.searched..within).unwrap_or_default());
+            }
+            let Some(&byte) = buffer.get(self.searched) else { return Ok(None) };
             if self.searched >= limits.head_bytes {
                 return Err(HeadFault::TooLong);
             }
@@ -69,7 +74,6 @@ impl HeadScan {
                 }
             }
         }
-        Ok(None)
     }
 
     pub(crate) fn has_begun(&self) -> bool {
@@ -97,6 +101,32 @@ impl Place {
             _ => Ok(Place::InLine),
         }
     }
+}
+
+/// How many bytes at the front are certainly no control characters: what a line consists of. Eight
+/// are looked at together; the last ones are left to be looked at singly.
+#[inline]
+fn plain(bytes: &[u8]) -> usize {
+    let mut at = 0;
+    for eight in bytes.as_chunks::<8>().0 {
+        let controls = controls(u64::from_le_bytes(*eight));
+        if controls != 0 {
+            return at + controls.trailing_zeros() as usize / 8;
+        }
+        at += 8;
+    }
+    at
+}
+
+/// The highest bit of each byte below a space, and of DEL; what stands behind the first such byte
+/// may be marked wrongly, since a borrow runs that way.
+#[inline]
+fn controls(eight: u64) -> u64 {
+    const EACH: u64 = u64::MAX / 255;
+    let below_space = eight.wrapping_sub(EACH * 0x20) & !eight;
+    let other_than_del = eight ^ (EACH * 0x7f);
+    let del = other_than_del.wrapping_sub(EACH) & !other_than_del;
+    (below_space | del) & (EACH * 0x80)
 }
 
 /// The text of a head, for `httparse`. RFC 9110 §5.5 lets bytes above 127 be any encoding: UTF-8
@@ -130,7 +160,8 @@ impl<'a> FieldLines<'a> {
 pub(crate) type Span = Range<u32>;
 
 /// Where `part`, a slice of `text`, lies in it.
-pub(super) fn span(text: &str, part: &str) -> Span {
+pub(super) fn span(text: &str, part: impl AsRef<[u8]>) -> Span {
+    let part = part.as_ref();
     let start = (part.as_ptr() as usize).saturating_sub(text.as_ptr() as usize);
     start as u32..(start + part.len()) as u32
 }
@@ -218,6 +249,22 @@ mod tests {
     fn fields_are_counted_as_they_arrive() {
         assert_eq!(scan(b"G\r\nA:\r\nB:\r\nC:\r\n\r\n", 1), Ok(Some(17)));
         assert_eq!(scan(b"G\r\nA:\r\nB:\r\nC:\r\nD:\r\n", 1), Err(HeadFault::TooManyFields));
+    }
+
+    #[test]
+    fn eight_bytes_looked_at_together_are_judged_as_singly() {
+        for byte in 0..=u8::MAX {
+            for at in 0..16 {
+                let mut line = *b"a\x80z ~\xff!/a\x80z ~\xff!/";
+                line[at] = byte;
+                let control = byte < b' ' || byte == 0x7f;
+                assert_eq!(plain(&line), if control { at } else { 16 }, "{byte:#x} at {at}");
+                // And with another one behind it, which the borrow may reach.
+                line[15] = 0x7f;
+                assert_eq!(plain(&line), if control { at } else { 15 }, "{byte:#x} at {at}");
+            }
+        }
+        assert_eq!((plain(b""), plain(b"1234567"), plain(b"12345678\r")), (0, 0, 8));
     }
 
     #[test]

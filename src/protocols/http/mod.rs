@@ -1,15 +1,18 @@
 //! HTTP/1.1 (RFC 9110, RFC 9112): the server, and the heads that the WebSocket handshake needs.
 //!
 //! [`server`] is the state machine; [`head`] finds and reads a head under rules stricter than the
-//! tokenizer's, [`framing`] judges what it says of its body, [`chunked`], [`multipart`] and
-//! [`upload`] read that; [`answer`] writes what [`reply`] and [`response`] say, [`conditional`]
-//! what of a file, [`files`] is the door to the disk. Everything that a program puts into a head
-//! goes through [`check_header`].
+//! tokenizer's, [`framing`] judges what it says of its body, [`chunked`], [`collected`],
+//! [`multipart`] and [`upload`] read that; [`answer`] writes what [`reply`] and [`response`] say,
+//! [`conditional`] what of a file, [`files`] is the door to the disk. [`session`] keeps what a
+//! browser's requests have in common, [`file_sessions`] is its door. Everything that a program
+//! puts into a head goes through [`check_header`].
 mod answer;
 mod chunked;
+mod collected;
 mod conditional;
 mod cookie;
 mod date;
+mod file_sessions;
 mod files;
 mod form;
 mod framing;
@@ -19,9 +22,11 @@ mod reply;
 mod request;
 mod response;
 mod server;
+mod session;
 mod upload;
 
 pub use cookie::{Cookie, SameSite};
+pub use file_sessions::FileSessions;
 use framing::Refused;
 pub(crate) use head::{FieldLines, HeadFault, HeadScan};
 pub use multipart::UploadedFile;
@@ -30,6 +35,7 @@ pub use request::Request;
 pub(crate) use request::RequestHead;
 pub use response::Response;
 pub use server::Http;
+pub use session::{Session, SessionOptions, SessionStore};
 
 use crate::Error;
 
@@ -56,8 +62,13 @@ pub(crate) fn check_header(name: &str, value: &str) -> Result<(), Error> {
 
 /// RFC 9110 §5.6.2.
 pub(crate) fn is_token(text: &str) -> bool {
-    !text.is_empty()
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+    let marks = |b: u8| {
+        matches!(
+            b,
+            b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~'
+        )
+    };
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || marks(b))
 }
 
 /// The elements of a comma-separated list; empty ones do not count (RFC 9110 §5.6.1.2).

@@ -1,5 +1,6 @@
 //! Forms with files (RFC 7578): the parts of a body that lies in memory.
 use super::files;
+use super::framing::Refused;
 use std::io;
 use std::path::Path;
 
@@ -81,6 +82,12 @@ impl<'a> Parts<'a> {
         };
         Parts { rest, boundary, left: MOST_PARTS }
     }
+
+    /// Whether a body holds more parts than a form may have.
+    pub(super) fn are_too_many(body: &'a [u8], boundary: &'a str) -> bool {
+        let parts = Parts { left: MOST_PARTS + 1, ..Parts::new(body, boundary) };
+        parts.count() > MOST_PARTS
+    }
 }
 
 impl<'a> Iterator for Parts<'a> {
@@ -103,6 +110,10 @@ impl<'a> Iterator for Parts<'a> {
         self.rest = &body[end + closing.len()..];
         Some(Part { data: &body[..end], ..part_head(head) })
     }
+}
+
+pub(super) fn too_many_parts() -> Refused {
+    Refused::new(413, format!("a form of more than {MOST_PARTS} parts"))
 }
 
 /// What the lines above a part's data say.
@@ -141,6 +152,13 @@ pub(super) fn find(text: &[u8], needle: &[u8]) -> Option<usize> {
     None
 }
 
+/// A line of [`Form::spilled`](super::upload::Form::spilled): a part's place, its bytes, its path.
+fn on_disk(line: &str) -> Option<(usize, u64, &Path)> {
+    let (place, rest) = line.split_once(' ')?;
+    let (bytes, path) = rest.split_once(' ')?;
+    Some((place.parse().ok()?, bytes.parse().ok()?, Path::new(path)))
+}
+
 /// A file that a form sent. In memory, or, in a form above `Limits::upload_memory_bytes`, in a
 /// temporary file that lasts until the next request of this connection or its end: move it away
 /// with [`save_as`](UploadedFile::save_as).
@@ -151,15 +169,21 @@ pub struct UploadedFile<'a> {
 }
 
 impl<'a> UploadedFile<'a> {
-    /// `spilled`: lines of a part's place, its bytes and its path.
-    pub(super) fn of(part: Part<'a>, at: usize, spilled: &'a str) -> Option<Self> {
+    /// `spilled`: its bytes and its path, where it lies on disk.
+    pub(super) fn of(part: Part<'a>, spilled: Option<(u64, &'a Path)>) -> Option<Self> {
         part.file_name?;
-        let line = spilled.lines().find_map(|line| {
-            let (place, rest) = line.split_once(' ')?;
-            let (bytes, path) = rest.split_once(' ')?;
-            (place.parse() == Ok(at)).then_some((bytes.parse().ok()?, Path::new(path)))
+        Some(UploadedFile { part, spilled })
+    }
+
+    /// The files among these parts. Both come in the order of the form, so each line is looked at
+    /// once.
+    pub(super) fn among(parts: Parts<'a>, spilled: &'a str) -> Vec<Self> {
+        let mut on_disk = spilled.lines().filter_map(on_disk).peekable();
+        let files = parts.enumerate().filter_map(|(at, part)| {
+            let place = on_disk.next_if(|(of, ..)| *of == at);
+            UploadedFile::of(part, place.map(|(_, bytes, path)| (bytes, path)))
         });
-        Some(UploadedFile { part, spilled: line })
+        files.collect()
     }
 
     /// The name of the form's field.
@@ -192,7 +216,9 @@ impl<'a> UploadedFile<'a> {
         self.spilled.map(|(_, path)| path)
     }
 
-    /// Keeps it under this path, in place of what was there.
+    /// Keeps it under this path, in place of what was there, which is replaced at once and never
+    /// half. Only this user may read it (0600), wherever it lay before: a program whose files
+    /// others serve sets their rights itself. Blocks for as long as the disk takes.
     ///
     /// # Errors
     /// What the system says: no such folder, no right to write there, no room.

@@ -38,6 +38,18 @@ pub(super) enum Kind<'a> {
     Event(ServerSentEvent),
 }
 
+impl Reply<'_> {
+    /// Whether it begins the answer itself, not one of the 1xx before it.
+    #[inline]
+    pub(super) fn is_final(&self) -> bool {
+        match &self.0 {
+            Kind::Plain(_) => true,
+            Kind::Response(response) => response.status() >= 200,
+            Kind::Chunk(_) | Kind::Event(_) => false,
+        }
+    }
+}
+
 /// A piece of a body whose length nobody knows yet. Before the first one a [`Response`] with
 /// `Transfer-Encoding: chunked` is sent; an empty one is the end.
 #[derive(Debug)]

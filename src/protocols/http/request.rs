@@ -2,9 +2,13 @@
 use super::form::parameters;
 use super::head::{FieldLines, HeadFault, Span, fault, places, span, text_of};
 use super::multipart::{Parts, UploadedFile, boundary_of};
+use super::session::{self, Session};
+use crate::protocols::Doors;
 use std::borrow::Cow;
 use std::fmt;
+use std::io;
 use std::mem::MaybeUninit;
+use std::net::{IpAddr, SocketAddr};
 
 /// So many fields are read without memory of their own.
 const USUAL_FIELDS: usize = 64;
@@ -30,6 +34,19 @@ pub(super) struct Content<'a> {
     /// Whether the worker admits the page that asks for another protocol; `None`: nobody has
     /// judged that.
     pub(super) admitted: Option<bool>,
+    /// Lines behind a chunked body.
+    pub(super) trailers: &'a str,
+    /// `None`: nobody answers it over http.
+    pub(super) origin: Option<Origin>,
+}
+
+/// Which request it is, and where it came from.
+#[derive(Clone, Copy)]
+pub(super) struct Origin {
+    pub(super) number: u64,
+    pub(super) doors: &'static Doors,
+    pub(super) remote: Option<SocketAddr>,
+    pub(super) over_tls: bool,
 }
 
 impl<'a> Request<'a> {
@@ -141,11 +158,7 @@ impl<'a> Request<'a> {
 
     /// All files of a form in their order.
     pub fn files(&self) -> Vec<UploadedFile<'a>> {
-        let Some(parts) = self.parts() else { return Vec::new() };
-        parts
-            .enumerate()
-            .filter_map(|(at, part)| UploadedFile::of(part, at, self.content.spilled))
-            .collect()
+        self.parts().map_or_else(Vec::new, |parts| UploadedFile::among(parts, self.content.spilled))
     }
 
     /// A cookie's value, as it came.
@@ -168,6 +181,51 @@ impl<'a> Request<'a> {
     /// The body as text; empty where it is not UTF-8.
     pub fn raw_body(&self) -> &'a str {
         std::str::from_utf8(self.body()).unwrap_or("")
+    }
+
+    /// A header that came behind a body in chunks (RFC 9110 §6.5): the first one of this name,
+    /// whatever its case. They never mix with [`header`](Request::header), and count against
+    /// `Limits::head_bytes` and `Limits::headers` of their own.
+    pub fn trailer(&self, name: &str) -> Option<&'a str> {
+        FieldLines(self.content.trailers).all(name).next()
+    }
+
+    /// The browser's session: values that are kept between its requests under an id in a cookie.
+    /// The first call of a request reads it; it is saved when the request is answered. A client
+    /// without one, or with an id that is not ours, gets a fresh one; an empty one is not kept, and
+    /// has no cookie. See [`SessionOptions`](crate::SessionOptions) for name, lifetime and place.
+    ///
+    /// ```
+    /// use workerman::{Http, Request, TcpConnection};
+    ///
+    /// fn visit(con: TcpConnection<Http>, request: Request) -> workerman::Result {
+    ///     let session = request.session()?;
+    ///     let visits = session.get("visits").and_then(|n| n.parse().ok()).unwrap_or(0) + 1;
+    ///     session.set("visits", visits);
+    ///     con.send(format!("visit number {visits}"));
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// The store cannot be read: what the system says of its file. A request that is not answered
+    /// over http has no session (the one in `on_websocket_connect`).
+    pub fn session(&self) -> io::Result<Session> {
+        let Some(origin) = self.content.origin else {
+            return Err(io::Error::other("only requests to an http worker have a session"));
+        };
+        session::session(origin.number, origin.doors, origin.over_tls, self.cookies())
+    }
+
+    /// Where the client is; `None` on a unix socket. Behind a proxy that is the proxy: see its
+    /// `X-Forwarded-For`, which anybody else could have written.
+    pub fn remote_addr(&self) -> Option<SocketAddr> {
+        self.content.origin?.remote
+    }
+
+    /// The client's address without its port.
+    pub fn remote_ip(&self) -> Option<IpAddr> {
+        self.remote_addr().map(|addr| addr.ip())
     }
 
     /// The head as it came, with its empty line.
@@ -236,6 +294,15 @@ fn slice<'a>(text: &'a str, place: &Place) -> &'a str {
 impl Layout {
     /// Reads the text of a head that [`HeadScan`](super::HeadScan) found.
     pub(super) fn parse(text: &str) -> Result<Self, HeadFault> {
+        Layout::parse_with(text, |_, _| ()).map(|(layout, ())| layout)
+    }
+
+    /// The same, and `judge` sees the fields while they are divided: to divide them again for it
+    /// would take as long.
+    pub(super) fn parse_with<T>(
+        text: &str,
+        judge: impl FnOnce(&Layout, &[httparse::Header]) -> T,
+    ) -> Result<(Self, T), HeadFault> {
         let mut usual = [const { MaybeUninit::uninit() }; USUAL_FIELDS];
         let mut parsed = httparse::Request::new(&mut []);
         match parsed.parse_with_uninit_headers(text.as_bytes(), &mut usual) {
@@ -243,10 +310,14 @@ impl Layout {
                 let mut places = places(text);
                 let mut parsed = httparse::Request::new(&mut places);
                 let status = parsed.parse(text.as_bytes()).map_err(fault)?;
-                Layout::of(text, status, &parsed)
+                let layout = Layout::of(text, status, &parsed)?;
+                Ok((layout, judge(&layout, parsed.headers)))
             }
             Err(e) => Err(fault(e)),
-            Ok(status) => Layout::of(text, status, &parsed),
+            Ok(status) => {
+                let layout = Layout::of(text, status, &parsed)?;
+                Ok((layout, judge(&layout, parsed.headers)))
+            }
         }
     }
 
@@ -304,7 +375,13 @@ fn check_host(parsed: &httparse::Request, minor_version: u8) -> Result<(), HeadF
 }
 
 fn is_host(host: &[u8]) -> bool {
-    let fits = |&b: &u8| b.is_ascii_alphanumeric() || b"-._~!$&'()*+;=:[]%".contains(&b);
+    let marks = |b: u8| {
+        matches!(
+            b,
+            b'!' | b'$'..=b'+' | b'-' | b'.' | b':' | b';' | b'=' | b'[' | b']' | b'_' | b'~'
+        )
+    };
+    let fits = |&b: &u8| b.is_ascii_alphanumeric() || marks(b);
     !host.is_empty() && host.iter().all(fits)
 }
 

@@ -27,7 +27,15 @@ pub struct Response {
     /// The first thing in it that cannot be sent.
     fault: Option<Box<Error>>,
     /// Sent in place of the body.
-    file: Option<Box<Path>>,
+    file: Option<Box<FromFile>>,
+}
+
+/// A file in place of a body.
+#[derive(Debug)]
+pub(super) struct FromFile {
+    pub(super) path: Box<Path>,
+    /// So much of it: where that begins, and how long it is.
+    pub(super) part: Option<(u64, Option<u64>)>,
 }
 
 impl Response {
@@ -63,6 +71,19 @@ impl Response {
         headers
             .into_iter()
             .fold(self, |response, (name, value)| response.with_header(name.as_ref(), value))
+    }
+
+    /// None of the headers of this name, whatever its case.
+    ///
+    /// ```
+    /// use workerman::Response;
+    ///
+    /// let response = Response::new(200).with_header("X-A", 1).with_header("x-a", 2);
+    /// assert_eq!(response.without_header("X-A").header("x-a"), None);
+    /// ```
+    pub fn without_header(mut self, name: &str) -> Self {
+        self.forget(name);
+        self
     }
 
     /// A `Set-Cookie` header without attributes. What RFC 6265 §4.1.1 permits in neither name nor
@@ -120,7 +141,32 @@ impl Response {
     /// assert_eq!(response.body(), b"");
     /// ```
     pub fn with_file(self, path: impl AsRef<Path>) -> Self {
-        Response { file: Some(path.as_ref().into()), ..self }
+        let file = FromFile { path: path.as_ref().into(), part: None };
+        Response { file: Some(Box::new(file)), ..self }
+    }
+
+    /// A part of this file in place of a body: `length` bytes from `offset` on, `None` for all that
+    /// follows; what would lie behind the file's end is not sent. The client's own range is not
+    /// looked at: this is for programs that have chosen the part themselves. With status 206 the
+    /// `Content-Range` header is written, too. A part that begins behind the end is a 416. (Manual:
+    /// `withFile($path, $offset, $length)`.)
+    ///
+    /// ```
+    /// use workerman::Response;
+    ///
+    /// let second_kilobyte = Response::new(206).with_file_range("film.mp4", 1024, 1024);
+    /// let all_but_the_first = Response::new(200).with_file_range("log.txt", 512, None);
+    /// # assert_eq!((second_kilobyte.status(), all_but_the_first.status()), (206, 200));
+    /// ```
+    pub fn with_file_range(
+        self,
+        path: impl AsRef<Path>,
+        offset: u64,
+        length: impl Into<Option<u64>>,
+    ) -> Self {
+        let part = Some((offset, length.into()));
+        let file = FromFile { path: path.as_ref().into(), part };
+        Response { file: Some(Box::new(file)), ..self }
     }
 
     /// This body instead of the one before.
@@ -183,7 +229,7 @@ impl Response {
         std::mem::take(&mut self.body)
     }
 
-    pub(super) fn take_file(&mut self) -> Option<Box<Path>> {
+    pub(super) fn take_file(&mut self) -> Option<Box<FromFile>> {
         self.file.take()
     }
 

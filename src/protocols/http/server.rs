@@ -1,21 +1,25 @@
 //! The server's side of a connection: requests in their order, each answered before the next one
 //! is read.
+use super::Response;
 use super::answer::{Exchange, Stage, refusal};
 use super::chunked::Chunked;
+use super::collected::{Collected, Collecting, Sink};
 use super::conditional::Conditions;
-use super::framing::{Body, Framing, Refused, too_large};
+use super::framing::{Body, Framing, Refused};
 use super::head::text_of;
-use super::multipart::boundary_of;
+use super::multipart::{Parts, boundary_of, too_many_parts};
 use super::reply::{Kind, Reply};
-use super::request::{Content, Layout};
+use super::request::{Content, Layout, Origin};
+use super::session::Ticket;
 use super::upload::Form;
 use super::{FieldLines, HeadFault, HeadScan};
 use crate::protocols::websocket::Admission;
 use crate::protocols::{Context, Input, Protocol, Serve, Violation};
 use crate::{Farewell, Payload, Request};
 use std::borrow::Cow;
+use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// An HTTP/1.1 server's side of a connection: `http://`.
 ///
@@ -43,6 +47,12 @@ pub struct Http {
     phase: Phase,
     /// When the phase began; of a body, when its last byte came.
     since: Option<Instant>,
+    /// Of the body that is coming: when it began, and how much of it is here.
+    body: Option<Box<(Instant, usize)>>,
+    /// The client has said all it will say; an answer is still owed.
+    half_closed: bool,
+    /// The worker stops gracefully: the next answer is the last.
+    last: bool,
     /// The deadline that is set. One that rings too early is set anew: cheaper than moving it with
     /// every request.
     armed: Option<Instant>,
@@ -52,6 +62,10 @@ pub struct Http {
     passed_over: bool,
     /// Files of the last form that went to disk.
     uploads: Option<Box<Form>>,
+    /// Under this number lies the session that the request has asked for.
+    ticket: Ticket,
+    remote: Option<SocketAddr>,
+    over_tls: bool,
     /// Whose pages may open WebSockets here.
     admission: Option<Rc<Admission>>,
 }
@@ -64,9 +78,10 @@ enum Phase {
     Head,
     /// Between two requests: `limits.http_idle`.
     Idle,
-    /// A body: `limits.body_idle` without a byte.
+    /// A body: `limits.body_idle` without a byte, `limits.body_rate` in all.
     Body,
-    /// The program's turn: no limit.
+    /// The program's turn: `limits.answer` until it begins to answer; for a client that has
+    /// half-closed [`OWED`] at most, from one piece to the next.
     Answering,
 }
 
@@ -85,36 +100,11 @@ enum Reading {
 
 /// A head that was read.
 #[derive(Clone, Copy, Debug)]
-struct Head {
+pub(super) struct Head {
     layout: Layout,
     framing: Framing,
     bytes: usize,
     body: usize,
-}
-
-/// A request whose body does not lie in the buffer in one piece.
-#[derive(Debug)]
-struct Collected {
-    head: Head,
-    text: String,
-    /// Its head has been taken out of the buffer.
-    begun: bool,
-    body: Collecting,
-    sink: Sink,
-    /// Bytes of the body so far.
-    bytes: usize,
-}
-
-#[derive(Debug)]
-enum Collecting {
-    Counted { left: usize },
-    Chunked(Chunked),
-}
-
-#[derive(Debug)]
-enum Sink {
-    Memory(Vec<u8>),
-    Form(Box<Form>),
 }
 
 impl Http {
@@ -152,8 +142,8 @@ impl Http {
     #[inline]
     fn read_head(&mut self, bytes: &[u8], cx: &mut Context) -> Result<(), Refused> {
         let text = text_of(bytes);
-        let layout = Layout::parse(&text).map_err(judged)?;
-        let framing = Framing::of(&text, &layout, cx.limits())?;
+        let (layout, framing) = Framing::read(&text, cx.limits()).map_err(judged)?;
+        let framing = framing?;
         let mut head = Head { layout, framing, bytes: bytes.len(), body: 0 };
         let (body, collected) = match framing.body {
             Body::Length(length) => {
@@ -187,25 +177,32 @@ impl Http {
     /// More of a request whose head has been read.
     fn body_input(&mut self, buffer: &[u8], cx: &mut Context) -> Result<Input, Violation> {
         let (head, complete) = match &mut self.reading {
-            Reading::Whole(_, head) => {
+            Reading::Whole(latin, head) => {
                 let whole = head.bytes.saturating_add(head.body);
-                if buffer.len() >= whole {
+                if buffer.len() < whole {
+                    (*head, Input::PartialOf(whole))
+                } else if head.framing.multipart && has_too_many_parts(latin, head, buffer) {
+                    return Err(self.refuse(too_many_parts(), cx));
+                } else {
                     return Ok(Input::Package(whole));
                 }
-                (*head, Input::PartialOf(whole))
             }
             Reading::Collected(collected) if !collected.begun => {
                 (collected.head, Input::Package(collected.head.bytes))
             }
             Reading::Collected(collected) => {
                 let fed = collected.feed(buffer, cx);
-                self.since = Some(cx.now());
+                let bytes = collected.bytes;
+                self.more_body(bytes, cx);
                 return fed.map(Input::Package).map_err(|refused| self.refuse(refused, cx));
             }
             Reading::Head | Reading::EmptyLine => return Ok(Input::Partial),
         };
         let first = self.phase != Phase::Body;
-        self.enter(Phase::Body, cx);
+        if first {
+            self.enter(Phase::Body, cx);
+        }
+        self.more_body(buffer.len().saturating_sub(head.bytes), cx);
         // RFC 9110 §10.1.1: not where the body has begun to come.
         if first && head.framing.expects_continue && buffer.len() == head.bytes {
             cx.reply(b"HTTP/1.1 100 Continue\r\n\r\n");
@@ -226,15 +223,23 @@ impl Http {
             stage: Stage::Awaited,
             is_head: framing.is_head,
             is_http_1_1: framing.is_http_1_1,
-            keep_alive: framing.keep_alive,
+            keep_alive: framing.keep_alive && !self.last,
             conditions,
             file: None,
+            cookie: None,
         };
         self.phase = Phase::Answering;
+        self.body = None;
+        self.ticket.forget();
         self.scan = HeadScan::default();
         self.passed_over = false;
         self.uploads = None;
         framing.upgrades.then(|| self.admits(head.layout.fields(text)))
+    }
+
+    fn origin(&self, cx: &Context) -> Origin {
+        let (remote, over_tls) = (self.remote, self.over_tls);
+        Origin { number: self.ticket.number(), doors: cx.scene.doors, remote, over_tls }
     }
 
     #[cold]
@@ -251,6 +256,7 @@ impl Http {
         head: Head,
         package: &'a [u8],
         scratch: &'a mut Vec<u8>,
+        origin: Origin,
     ) -> Request<'a> {
         let (bytes, body) = package.split_at(head.bytes.min(package.len()));
         let text = if latin.is_empty() {
@@ -260,16 +266,23 @@ impl Http {
             std::str::from_utf8(scratch).unwrap_or("")
         };
         let admitted = self.begin_exchange(&head, text);
-        Request::new(text, head.layout, Content { body, spilled: "", admitted })
+        let content = Content { body, admitted, origin: Some(origin), ..Content::default() };
+        Request::new(text, head.layout, content)
     }
 
-    /// Body, head and the list of files go into `scratch`, where the program may see them.
+    /// Body, head, the list of files and the trailers go into `scratch`, where the program may see
+    /// them.
     fn deliver_collected<'a>(
         &mut self,
         collected: Collected,
         scratch: &'a mut Vec<u8>,
+        origin: Origin,
     ) -> Request<'a> {
-        let Collected { head, text, sink, .. } = collected;
+        let Collected { head, text, sink, body, .. } = collected;
+        let trailers = match body {
+            Collecting::Chunked(chunked) => chunked.into_trailers(),
+            Collecting::Counted { .. } => String::new(),
+        };
         let admitted = self.begin_exchange(&head, &text);
         let spilled = match sink {
             Sink::Memory(body) => {
@@ -286,10 +299,13 @@ impl Http {
         let body = scratch.len();
         scratch.extend_from_slice(text.as_bytes());
         scratch.extend_from_slice(spilled.as_bytes());
+        scratch.extend_from_slice(trailers.as_bytes());
         let (body, rest) = scratch.split_at(body);
         let rest = std::str::from_utf8(rest).unwrap_or("");
-        let (text, spilled) = rest.split_at_checked(text.len()).unwrap_or(("", ""));
-        Request::new(text, head.layout, Content { body, spilled, admitted })
+        let (text, rest) = rest.split_at_checked(text.len()).unwrap_or(("", ""));
+        let (spilled, trailers) = rest.split_at_checked(spilled.len()).unwrap_or(("", ""));
+        let content = Content { body, spilled, trailers, admitted, origin: Some(origin) };
+        Request::new(text, head.layout, content)
     }
 
     // ------------------------------------------------------------------ answering
@@ -316,76 +332,22 @@ impl Http {
         cx.reply(&answer);
         Violation::new(refused.why).code(refused.status)
     }
-
-    // ------------------------------------------------------------------ time
-
-    #[inline]
-    fn enter(&mut self, phase: Phase, cx: &mut Context) {
-        self.phase = phase;
-        self.since = Some(cx.now());
-        let Some(due) = self.due(cx) else { return };
-        if self.armed.is_none_or(|armed| due < armed) {
-            self.armed = Some(due);
-            cx.set_deadline(Some(due));
-        }
-    }
-
-    fn due(&self, cx: &Context) -> Option<Instant> {
-        let limits = cx.limits();
-        let after: Duration = match self.phase {
-            Phase::Head => limits.opening,
-            Phase::Idle => limits.http_idle,
-            Phase::Body => limits.body_idle,
-            Phase::Answering => return None,
-        };
-        self.since?.checked_add(after)
-    }
 }
 
-impl Collected {
-    /// Takes what has come of the body. How many bytes of `buffer` that is.
-    fn feed(&mut self, buffer: &[u8], cx: &Context) -> Result<usize, Refused> {
-        let Collected { body, sink, bytes, .. } = self;
-        let limits = cx.limits();
-        let mut take = |data: &[u8]| {
-            *bytes += data.len();
-            if *bytes > limits.message_bytes {
-                return Err(too_large(limits));
-            }
-            match sink {
-                Sink::Memory(memory) => {
-                    memory.extend_from_slice(data);
-                    Ok(())
-                }
-                Sink::Form(form) => form.feed(data),
-            }
-        };
-        match body {
-            Collecting::Counted { left } => {
-                let length = buffer.len().min(*left);
-                take(&buffer[..length])?;
-                *left -= length;
-                Ok(length)
-            }
-            Collecting::Chunked(chunked) => {
-                let used = chunked.feed(buffer, limits.head_bytes, &mut take)?;
-                // Refused by what it announces, before that has come.
-                match (*bytes as u64).saturating_add(chunked.announced())
-                    > limits.message_bytes as u64
-                {
-                    true => Err(too_large(limits)),
-                    false => Ok(used),
-                }
-            }
-        }
-    }
+/// What the program has answered may not be true: a login that was not kept, a logout neither.
+#[cold]
+fn unsaved(e: &std::io::Error) -> Response {
+    log::error!("a session cannot be saved, its request is answered 500: {e}");
+    Response::new(500).with_body("500 Internal Server Error: the session cannot be saved\n")
+}
 
-    fn is_whole(&self) -> bool {
-        match &self.body {
-            Collecting::Counted { left } => *left == 0,
-            Collecting::Chunked(chunked) => chunked.is_done(),
-        }
-    }
+/// A form that lies in memory is judged as one that goes to disk is.
+fn has_too_many_parts(latin: &str, head: &Head, buffer: &[u8]) -> bool {
+    let (bytes, behind) = buffer.split_at(head.bytes.min(buffer.len()));
+    let text = if latin.is_empty() { text_of(bytes) } else { Cow::Borrowed(latin) };
+    let kind = head.layout.fields(&text).all("content-type").next().unwrap_or("");
+    let body = &behind[..head.body.min(behind.len())];
+    boundary_of(kind).is_some_and(|boundary| Parts::are_too_many(body, boundary))
 }
 
 fn judged(fault: HeadFault) -> Refused {
@@ -398,7 +360,8 @@ fn judged(fault: HeadFault) -> Refused {
 
 impl Protocol for Http {
     const NAME: &'static str = "http";
-    const RUNS_NO_PROGRAM_CODE: bool = true;
+    /// A session's store is the program's.
+    const RUNS_NO_PROGRAM_CODE: bool = false;
     const PIECES_OUTLAST_CLOSE: bool = true;
     /// The limit counts a body without its head and its chunks' lines.
     const JUDGES_LENGTH: bool = true;
@@ -424,13 +387,19 @@ impl Protocol for Http {
         &mut self,
         package: &'a mut [u8],
         scratch: &'a mut Vec<u8>,
-        _: &mut Context,
+        cx: &mut Context,
     ) -> Result<Option<Request<'a>>, Violation> {
         match std::mem::take(&mut self.reading) {
             Reading::Head | Reading::EmptyLine => Ok(None),
-            Reading::Whole(latin, head) => Ok(Some(self.deliver(&latin, head, package, scratch))),
+            Reading::Whole(latin, head) => {
+                self.await_answer(cx);
+                let origin = self.origin(cx);
+                Ok(Some(self.deliver(&latin, head, package, scratch, origin)))
+            }
             Reading::Collected(collected) if collected.begun && collected.is_whole() => {
-                Ok(Some(self.deliver_collected(*collected, scratch)))
+                self.await_answer(cx);
+                let origin = self.origin(cx);
+                Ok(Some(self.deliver_collected(*collected, scratch, origin)))
             }
             Reading::Collected(mut collected) => {
                 collected.begun = true;
@@ -456,13 +425,22 @@ impl Protocol for Http {
     #[inline]
     fn encode_split<'m>(
         &mut self,
-        message: Self::Outgoing<'m>,
+        mut message: Self::Outgoing<'m>,
         out: &mut Vec<u8>,
         cx: &mut Context,
     ) -> Result<Option<Cow<'m, [u8]>>, Violation> {
+        if self.exchange.stage == Stage::Awaited && message.is_final() {
+            match self.ticket.save() {
+                Ok(None) => {}
+                Ok(Some(line)) => self.exchange.cookie = Some(line.into()),
+                Err(e) => message = unsaved(&e).into(),
+            }
+        }
         let lent = self.exchange.encode(message, out, cx)?;
         if self.exchange.stage == Stage::Idle {
             self.answered(cx);
+        } else {
+            self.piece_sent(cx);
         }
         Ok(lent)
     }
@@ -489,6 +467,9 @@ impl Protocol for Http {
             cx.set_deadline(Some(due));
             return Ok(());
         }
+        if self.phase == Phase::Answering {
+            return self.answer_is_late(cx);
+        }
         if self.phase == Phase::Idle || !self.scan.has_begun() {
             // RFC 9112 §9.5: nobody is owed anything between two requests.
             cx.close();
@@ -506,6 +487,32 @@ impl Protocol for Http {
             self.answered(cx);
         }
         Ok(())
+    }
+
+    /// RFC 9112 §9.6 lets a client end its own direction behind its last request: what it asked
+    /// for is still owed.
+    fn on_eof<'a>(
+        &mut self,
+        _: &'a mut [u8],
+        _: &'a mut Vec<u8>,
+        cx: &mut Context,
+    ) -> Result<Option<Request<'a>>, Violation> {
+        if self.exchange.is_owed() {
+            self.exchange.keep_alive = false;
+            self.half_closed = true;
+            self.enter(Phase::Answering, cx);
+            cx.read_no_further();
+        }
+        Ok(None)
+    }
+
+    fn hears_again(&mut self, cx: &mut Context) {
+        self.forgive_rest(cx.now());
+    }
+
+    fn on_last(&mut self, _: &mut Context) {
+        self.last = true;
+        self.exchange.keep_alive = false;
     }
 
     fn on_closing(&mut self, out: &mut Vec<u8>, cx: &mut Context) -> bool {
@@ -534,7 +541,14 @@ impl Serve for Http {
     fn accepted_by(&mut self, admission: &Rc<Admission>) {
         self.admission = Some(admission.clone());
     }
+
+    fn accepted_from(&mut self, remote: Option<SocketAddr>, over_tls: bool) {
+        self.remote = remote;
+        self.over_tls = over_tls;
+    }
 }
+
+mod time;
 
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,7 @@
 //! Forms too large for memory, as they arrive: fields are kept, files go to disk.
 use super::files::Upload;
 use super::framing::Refused;
-use super::multipart::{MOST_PARTS, PART_HEAD_BYTES, delimiter, find, part_head};
+use super::multipart::{MOST_PARTS, PART_HEAD_BYTES, delimiter, find, part_head, too_many_parts};
 
 /// The fields of a form may take so much memory, whatever its files take on disk.
 const FIELD_BYTES: usize = 1 << 20;
@@ -92,7 +92,7 @@ impl Form {
             [b'\r', b'\n', ..] => {
                 self.parts += 1;
                 if self.parts > MOST_PARTS {
-                    return Err(Refused::new(413, "a form of too many parts"));
+                    return Err(too_many_parts());
                 }
                 self.place = Place::Head;
                 // The line's end is left: a part without header lines goes on with its double.
@@ -226,7 +226,7 @@ mod tests {
             let parts: Vec<_> = Parts::new(&form.kept, "x").collect();
             assert_eq!(parts.len(), 3, "{cut}");
             assert_eq!((parts[0].data, parts[2].data), (&b"one"[..], &b"two"[..]));
-            let upload = UploadedFile::of(parts[1], 1, &spilled).expect("a file");
+            let upload = UploadedFile::among(Parts::new(&form.kept, "x"), &spilled)[0];
             assert_eq!((upload.size(), upload.bytes()), (file.len() as u64, None));
             let path = upload.path().expect("on disk").to_owned();
             assert_eq!(std::fs::read(&path).expect("its content"), file.as_bytes());
@@ -265,8 +265,7 @@ mod tests {
     fn a_small_file_stays_in_memory() {
         let form = form(1000, &body("small"), 3, 2).expect("a form");
         assert_eq!(form.spilled(), "");
-        let part = Parts::new(&form.kept, "x").nth(1).expect("a part");
-        let upload = UploadedFile::of(part, 1, "").expect("a file");
+        let upload = UploadedFile::among(Parts::new(&form.kept, "x"), "")[0];
         assert_eq!((upload.bytes(), upload.path()), (Some(&b"small"[..]), None));
         assert_eq!((upload.name(), upload.file_name()), ("f", "f.txt"));
     }
