@@ -69,9 +69,9 @@ fn openai_java_1013_of_pings_that_nobody_hears_the_answers_of_one_is_answered() 
     let (waits, before) = (con.send_buffer_len(), live_of_thread());
     let sent = flood(&mut peer, &pings, 4 << 20);
     let grown = live_of_thread() - before;
-    assert_eq!(sent, 4 << 20, "pings are read on");
+    assert!(sent >= 4 << 20, "pings are read on, and not only {sent} bytes of them");
     assert!(grown < 16 << 10, "{grown} bytes more for {sent} bytes of pings");
-    assert_eq!(con.send_buffer_len(), waits);
+    assert_eq!(con.send_buffer_len(), waits + 102, "one pong waits");
 }
 
 #[test]

@@ -126,10 +126,10 @@ fn cve_2026_48779_a_hundred_thousand_tiny_fragments_cost_less_than_twice_their_p
     const COUNT: usize = 100_000;
     let (worker, addr) = start::<Websocket>();
     worker.set_limits(Limits::new().fragments(3 * COUNT));
-    let mut peer = opened(addr, "");
     let got = Rc::new(Cell::new(0));
     let at = got.clone();
     worker.on_message(move |_, data| at.set(data.len()));
+    let mut peer = opened(addr, "");
     let mut bytes = client_frame(0x02, b"x");
     for _ in 1..COUNT {
         bytes.extend(client_frame(0x00, b"x"));

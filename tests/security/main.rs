@@ -21,7 +21,7 @@ mod tls;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use support::*;
 
 #[global_allocator]
@@ -116,14 +116,4 @@ fn computing(work: impl FnOnce()) -> Duration {
     work();
     let passed = now() - before;
     Duration::new(passed.tv_sec as u64, passed.tv_nsec as u32)
-}
-
-/// Waits for an event of another thread or process.
-#[track_caller]
-fn wait_until(mut done: impl FnMut() -> bool) {
-    let end = Instant::now() + PATIENCE;
-    while !done() {
-        assert!(Instant::now() < end, "it did not happen in {PATIENCE:?}");
-        std::thread::sleep(Duration::from_millis(2));
-    }
 }
