@@ -23,6 +23,9 @@ impl Suite {
     fn client(&self, path: &str) -> Result<AsyncTcpConnection<Ws>> {
         let con = AsyncTcpConnection::<Ws>::new(&format!("{}{path}", self.url))?;
         con.set_limits(Limits::new().message_bytes(16 << 20).fragments(65_537));
+        // Compressed, where the server agrees, however small.
+        #[cfg(feature = "deflate")]
+        con.set_websocket_deflate(workerman::Deflate::new().threshold(0));
         // Some cases send faster than they read.
         con.set_backpressure(true);
         // What the cases break is meant to be broken; a server that is not there is not.

@@ -72,6 +72,8 @@ pub use error::{Error, ErrorCode, Failure, FailureKind, Outcome, Phase, Result, 
 pub use events::{LoopHandle, Watch, on_readable, on_signal};
 pub use interval::Interval;
 pub use limits::Limits;
+#[cfg(feature = "deflate")]
+pub use protocols::Deflate;
 pub use protocols::{
     Chunk, Context, Cookie, Dial, Farewell, FileSessions, Frame, Http, Input, Prepare, Prepared,
     Protocol, Reply, Request, Response, SameSite, Serve, ServerSentEvent, Session, SessionOptions,

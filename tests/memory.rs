@@ -35,6 +35,13 @@ const CLIENT_BYTES: isize = 1024 + OF_DEBUG_BUILDS;
 
 /// So many of them carry something large.
 const TOUCHED: usize = 100;
+/// An idle accepted WebSocket that compresses without takeover, which is the default, behind a
+/// message in either direction: nothing but what it has agreed on.
+#[cfg(feature = "deflate")]
+const COMPRESSING_BYTES: isize = 448 + OF_DEBUG_BUILDS;
+/// The same with takeover in both directions: a compressor and an inflater of its own.
+#[cfg(feature = "deflate")]
+const REMEMBERING_BYTES: isize = 336 << 10;
 
 fn live_per(before: isize, count: usize) -> isize {
     (live() - before) / count as isize
@@ -173,6 +180,69 @@ fn clients() {
     assert!(idle <= CLIENT_BYTES, "an idle client has {idle} live heap bytes");
 }
 
+/// Idle connections that have echoed a compressed message each.
+#[cfg(feature = "deflate")]
+fn compressing(deflate: workerman::Deflate, count: usize) -> isize {
+    let worker = Worker::<Websocket>::listen("websocket://127.0.0.1:0").expect("an address");
+    worker.set_websocket_deflate(deflate);
+    worker.on_message(|con, data| con.send(data));
+    turn_until(|| worker.local_addr().is_some());
+    let addr = worker.local_addr().expect("it listens");
+    let mut peers = Vec::with_capacity(count + 1);
+    let mut packer = zlib_rs::Deflate::new(6, false, 15);
+    let mut packed = vec![0; 200];
+    let flush = zlib_rs::DeflateFlush::SyncFlush;
+    packer.compress(&[b'x'; 2000], &mut packed, flush).expect("it compresses");
+    packed.truncate(packer.total_out() as usize - 4);
+    let open = |peers: &mut Vec<TcpStream>| {
+        let mut peer = raw_connect(addr);
+        let request = "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\n\
+                       Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+                       Sec-WebSocket-Extensions: permessage-deflate\r\n\
+                       Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+        peer.write_all(request.as_bytes()).expect("the request");
+        peer.write_all(&client_frame(0xc1, &packed)).expect("a message");
+        let waits = |peer: &TcpStream, least: usize| {
+            peer.set_nonblocking(true).expect("set");
+            let there = peer.peek(&mut [0; 1024]).is_ok_and(|length| length >= least);
+            peer.set_nonblocking(false).expect("set");
+            there
+        };
+        turn_until(|| waits(&peer, 1));
+        let head = read_head(&mut peer);
+        assert!(head.contains("permessage-deflate"), "{head}");
+        turn_until(|| waits(&peer, 3));
+        assert_eq!(read_frame(&mut peer).0, 0xc1, "the echo is compressed");
+        peers.push(peer);
+    };
+    open(&mut peers);
+    turn_for(std::time::Duration::from_millis(20));
+    let before = live();
+    for _ in 0..count {
+        open(&mut peers);
+    }
+    let idle = live_per(before, count);
+    drop(peers);
+    turn_until(|| worker.any().connections().is_empty());
+    worker.unlisten();
+    idle
+}
+
+#[cfg(feature = "deflate")]
+fn compressed() {
+    let deflate = workerman::Deflate::default();
+    let idle = compressing(deflate, connections());
+    eprintln!("idle accepted connection that compresses: {idle} live heap bytes");
+    assert!(idle <= COMPRESSING_BYTES, "{idle} live heap bytes");
+    let remembering = deflate.server_no_context_takeover(false).client_no_context_takeover(false);
+    let idle = compressing(remembering, 32);
+    eprintln!("and with takeover both ways: {idle} live heap bytes");
+    assert!(idle <= REMEMBERING_BYTES, "{idle} live heap bytes");
+    let half = deflate.server_no_context_takeover(false);
+    let idle = compressing(half, 32);
+    eprintln!("and with takeover of what is sent alone: {idle} live heap bytes");
+}
+
 #[test]
 fn idle_connections_and_steady_messages_cost_what_is_promised() {
     // At most 256 live heap bytes an idle accepted connection, 1 KiB an idle client, no allocation
@@ -182,4 +252,6 @@ fn idle_connections_and_steady_messages_cost_what_is_promised() {
     drop(peers);
     turn_for(std::time::Duration::from_millis(200));
     clients();
+    #[cfg(feature = "deflate")]
+    compressed();
 }

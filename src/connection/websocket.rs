@@ -186,6 +186,26 @@ impl Connection<Ws, Client> {
         self.change_opening(|opening| opening.set_protocols(protocols))
     }
 
+    /// Offers compression (permessage-deflate, RFC 7692); the server may decline. From the next
+    /// opening on. An answer that was not offered fails the handshake.
+    ///
+    /// ```
+    /// use workerman::prelude::*;
+    /// use workerman::Deflate;
+    ///
+    /// # fn main() -> Result {
+    /// let con = AsyncTcpConnection::<Ws>::new("ws://127.0.0.1:8080")?;
+    /// con.set_websocket_deflate(Deflate::default());
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "deflate")]
+    pub fn set_websocket_deflate(&self, deflate: crate::Deflate) {
+        self.with_slot(|_, slot| {
+            slot.core.with_dialer(|dialer| dialer.opening.set_deflate(deflate));
+        });
+    }
+
     fn change_opening(
         &self,
         change: impl FnOnce(&mut crate::protocols::websocket::Opening) -> Result<(), Error>,

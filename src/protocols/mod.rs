@@ -35,6 +35,8 @@ pub use text::Text;
 pub use udp::Udp;
 #[doc(hidden)]
 pub use websocket::Admission;
+#[cfg(feature = "deflate")]
+pub use websocket::Deflate;
 pub use websocket::{Websocket, WebsocketSession, WebsocketType, Ws};
 
 /// How the bytes at the front of the buffer divide: PHP's `0` and `n`; its `-1` is

@@ -194,35 +194,33 @@ impl<P: Serve> Listening<P> {
         self.bound.borrow().is_some()
     }
 
+    /// Under TLS where this worker speaks it. `None`: turned away, and said.
+    fn secured(&self, stream: Stream) -> Option<Stream> {
+        if !self.secure.get() {
+            return Some(stream);
+        }
+        let address = &self.address.text;
+        let tls = self.tls.borrow().as_ref().map(|(_, settings)| settings.clone());
+        let Some(tls) = tls else {
+            let text = "no certificate: a connection is turned away; call set_tls";
+            match self.is_first(Stranger::WithoutCertificate) {
+                true => log::error!("{address}: {text} (further ones are debug lines)"),
+                false => log::debug!("{address}: {text}"),
+            }
+            return None;
+        };
+        match stream.over_tls_server(&tls) {
+            Ok(stream) => Some(stream),
+            Err(e) => {
+                log::error!("{address}: a connection is turned away: {}", e.reason);
+                None
+            }
+        }
+    }
+
     /// Somebody has connected.
     fn accepted(&self, lp: &Rc<Loop>, stream: Stream, peer: Peer) {
-        let tls = match &*self.tls.borrow() {
-            Some((_, settings)) if self.secure.get() => Some(settings.clone()),
-            _ => None,
-        };
-        let stream = match (self.secure.get(), tls) {
-            (false, _) => Ok(stream),
-            (true, Some(tls)) => stream.over_tls_server(&tls),
-            (true, None) => {
-                let text = format!(
-                    "{}: no certificate: a connection is turned away; call set_tls",
-                    self.address.text
-                );
-                match self.is_first(Stranger::WithoutCertificate) {
-                    true => log::error!("{text} (further ones are debug lines)"),
-                    false => log::debug!("{text}"),
-                }
-                return;
-            }
-        };
-        let mut stream = match stream {
-            Ok(stream) => stream,
-            Err(e) => {
-                let reason = e.reason;
-                log::error!("{}: a connection is turned away: {reason}", self.address.text);
-                return;
-            }
-        };
+        let Some(mut stream) = self.secured(stream) else { return };
         let mut protocol = (self.make)();
         protocol.accepted_by(&self.admission.borrow().clone());
         let remote = if let Peer::Ip(remote) = &peer { Some(*remote) } else { None };

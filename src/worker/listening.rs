@@ -353,6 +353,24 @@ impl Worker<Websocket> {
         self.with_side(|side| side.change_admission(|admission| admission.any = true));
     }
 
+    /// Compresses messages (permessage-deflate, RFC 7692) with every client that offers it. For
+    /// connections accepted later.
+    ///
+    /// ```
+    /// use workerman::Deflate;
+    /// use workerman::prelude::*;
+    ///
+    /// # fn main() -> Result {
+    /// let worker = Worker::<Websocket>::listen("websocket://127.0.0.1:0")?;
+    /// worker.set_websocket_deflate(Deflate::default());
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "deflate")]
+    pub fn set_websocket_deflate(&self, deflate: crate::Deflate) {
+        self.with_side(|side| side.change_admission(|a| a.deflate = Some(deflate)));
+    }
+
     /// See `Connection::<Websocket, Server>::on_websocket_connect`.
     pub fn on_websocket_connect<O: Outcome>(
         &self,

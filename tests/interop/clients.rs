@@ -6,7 +6,7 @@ use std::rc::Rc;
 use workerman::prelude::*;
 use workerman::{FailureKind, Phase};
 
-type Log = Rc<RefCell<Vec<String>>>;
+pub(crate) type Log = Rc<RefCell<Vec<String>>>;
 
 /// A client that writes down what happens to it; messages are shortened.
 fn client(url: &str, authority: Option<&Authority>) -> (AsyncTcpConnection<Ws>, Log) {
@@ -75,11 +75,22 @@ fn data((is_text, bytes): &(bool, Vec<u8>)) -> Data<'_> {
 
 /// Everything that may be said in one session, echoed in order, and our farewell.
 fn conversation(peer: Peer, path: &str, authority: Option<&Authority>) {
+    conversation_with(peer, path, authority, |_, _| {});
+}
+
+/// The same by a client that `prepare` has set up.
+pub(crate) fn conversation_with(
+    peer: Peer,
+    path: &str,
+    authority: Option<&Authority>,
+    prepare: impl FnOnce(AsyncTcpConnection<Ws>, &Log),
+) {
     let arguments = authority.map(Authority::server_arguments);
     let arguments: Vec<&str> = arguments.iter().flatten().map(String::as_str).collect();
     let server = peer.server(&arguments);
     let scheme = if authority.is_some() { "wss" } else { "ws" };
     let (con, log) = client(&format!("{scheme}://localhost:{}{path}", server.port), authority);
+    prepare(con, &log);
     con.connect();
     turn_until("the handshake", || log.borrow().iter().any(|line| line == "open 101"));
     let mut expected = vec!["connected".to_owned(), "open 101".into()];

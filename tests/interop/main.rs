@@ -4,6 +4,8 @@
 //! missing its tests fail and say what to install.
 mod browser;
 mod clients;
+#[cfg(feature = "deflate")]
+mod compressed;
 mod http;
 mod peers;
 mod programs;

@@ -5,7 +5,10 @@ use workerman::Running;
 use workerman::prelude::*;
 
 /// Echoes, closes when asked, and tells what farewells came.
-fn echo(authority: Option<&Authority>) -> (Running, Receiver<String>) {
+fn echo(
+    authority: Option<&Authority>,
+    prepare: impl FnOnce(Worker<Websocket>) + Send + 'static,
+) -> (Running, Receiver<String>) {
     let (farewells, received) = channel();
     let files = authority.map(|a| (a.file("server.pem"), a.file("server.key")));
     let server = workerman::spawn(move || {
@@ -14,6 +17,7 @@ fn echo(authority: Option<&Authority>) -> (Running, Receiver<String>) {
             worker.set_transport(Transport::Ssl);
             worker.set_tls(Tls::new().identity_files(certificate, key))?;
         }
+        prepare(worker);
         worker.on_message(|con, data| match data {
             Data::Text("close me") => con.close_websocket(4003, "as you wish"),
             _ => drop(con.send(data)),
@@ -33,8 +37,17 @@ fn echo(authority: Option<&Authority>) -> (Running, Receiver<String>) {
 }
 
 fn driven_by(peer: Peer, tls: bool) {
+    driven_with(peer, tls, |_| {});
+}
+
+/// The same by a worker that `prepare` has set up.
+pub(crate) fn driven_with(
+    peer: Peer,
+    tls: bool,
+    prepare: impl FnOnce(Worker<Websocket>) + Send + 'static,
+) {
     let authority = tls.then(Authority::new);
-    let (server, farewells) = echo(authority.as_ref());
+    let (server, farewells) = echo(authority.as_ref(), prepare);
     let scheme = if tls { "wss" } else { "ws" };
     let ca = authority.as_ref().map(|a| a.folder.path("ca.pem"));
     peer.drive(&format!("{scheme}://127.0.0.1:{}/", server.addr().port()), ca.as_deref());

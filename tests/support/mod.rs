@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 use workerman::prelude::*;
 
+pub(crate) mod endpoint;
 pub(crate) mod http;
 pub(crate) mod log;
 pub(crate) mod peers;

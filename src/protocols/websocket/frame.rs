@@ -22,6 +22,11 @@ pub(super) enum Opcode {
 }
 
 impl Opcode {
+    #[inline(always)]
+    pub(super) fn of(is_text: bool) -> Opcode {
+        if is_text { Opcode::Text } else { Opcode::Binary }
+    }
+
     fn is_control(self) -> bool {
         self as u8 >= 8
     }
@@ -31,6 +36,9 @@ impl Opcode {
 pub(super) const CONTROL_MOST: usize = 125;
 
 const FIN: u8 = 0x80;
+const RESERVED: u8 = 0x70;
+/// RSV1: this message is compressed (RFC 7692 §6).
+const COMPRESSED: u8 = 0x40;
 const MASKED: u8 = 0x80;
 /// A copy's longest piece: what was just copied is masked while it is still in the cache.
 const PIECE: usize = 8 << 10;
@@ -45,16 +53,27 @@ pub(super) struct Head {
     /// The head's own length.
     pub(super) length: usize,
     pub(super) payload: u64,
+    /// The first frame of a compressed message (RFC 7692 §6).
+    pub(super) compressed: bool,
 }
 
 impl Head {
+    /// The same where no extension is in use.
+    #[cfg(test)]
+    pub(super) fn read(role: Role, buffer: &[u8]) -> Result<Option<Head>, Violation> {
+        Head::read_with(role, false, buffer)
+    }
+
     /// The head at the front of `buffer`; `None` while it has not all arrived. Each byte is judged
     /// as soon as it is here.
-    pub(super) fn read(role: Role, buffer: &[u8]) -> Result<Option<Head>, Violation> {
+    pub(super) fn read_with(
+        role: Role,
+        deflates: bool,
+        buffer: &[u8],
+    ) -> Result<Option<Head>, Violation> {
         let Some(&first) = buffer.first() else { return Ok(None) };
-        // RFC 6455 §5.2: reserved bits belong to extensions, and none is in use.
-        if first & 0x70 != 0 {
-            return Err(broken("a reserved bit is set without an extension that uses it"));
+        if first & RESERVED != 0 {
+            check_reserved(first, deflates)?;
         }
         let opcode = match first & 0x0f {
             0 => Opcode::Continuation,
@@ -87,8 +106,22 @@ impl Head {
             key.copy_from_slice(bytes);
             length += 4;
         }
-        Ok(Some(Head { fin, opcode, key, length, payload }))
+        let compressed = first & COMPRESSED != 0;
+        Ok(Some(Head { fin, opcode, key, length, payload, compressed }))
     }
+}
+
+/// RFC 6455 §5.2: reserved bits belong to extensions, and there is one that uses the first of them.
+#[cold]
+fn check_reserved(first: u8, deflates: bool) -> Result<(), Violation> {
+    if first & RESERVED != COMPRESSED || !deflates {
+        return Err(broken("a reserved bit is set without an extension that uses it"));
+    }
+    // RFC 7692 §6.1: it stands in a message's first frame, and in no other.
+    if !matches!(first & 0x0f, 1 | 2) {
+        return Err(broken("RSV1 is set in a frame that begins no message"));
+    }
+    Ok(())
 }
 
 /// The payload's length and where the head's next part begins.
@@ -156,8 +189,24 @@ pub(super) fn plain(role: Role, buffer: &[u8]) -> Option<Glance> {
 /// Appends a whole frame. Only a client's costs randomness.
 #[inline(always)]
 pub(super) fn put(role: Role, opcode: Opcode, payload: &[u8], out: &mut Vec<u8>, cx: &mut Context) {
+    put_first(role, FIN | opcode as u8, payload, out, cx);
+}
+
+/// The same for a payload that is compressed.
+pub(super) fn put_packed(
+    role: Role,
+    opcode: Opcode,
+    packed: &[u8],
+    out: &mut Vec<u8>,
+    cx: &mut Context,
+) {
+    put_first(role, FIN | COMPRESSED | opcode as u8, packed, out, cx);
+}
+
+#[inline(always)]
+fn put_first(role: Role, first: u8, payload: &[u8], out: &mut Vec<u8>, cx: &mut Context) {
     out.reserve(payload.len() + 14);
-    put_head(role, opcode, payload.len(), out);
+    put_lengths(role, first, payload.len(), out);
     match role {
         Role::Server => out.extend_from_slice(payload),
         Role::Client => put_masked(payload, out, cx),
@@ -167,7 +216,11 @@ pub(super) fn put(role: Role, opcode: Opcode, payload: &[u8], out: &mut Vec<u8>,
 /// Appends the head without the key, the length in as few bytes as it needs.
 #[inline(always)]
 pub(super) fn put_head(role: Role, opcode: Opcode, length: usize, out: &mut Vec<u8>) {
-    let first = FIN | opcode as u8;
+    put_lengths(role, FIN | opcode as u8, length, out);
+}
+
+#[inline(always)]
+fn put_lengths(role: Role, first: u8, length: usize, out: &mut Vec<u8>) {
     let mask = match role {
         Role::Client => MASKED,
         Role::Server => 0,

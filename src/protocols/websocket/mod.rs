@@ -54,8 +54,10 @@ macro_rules! of_both_sides {
             out: &mut Vec<u8>,
             cx: &mut Context,
         ) -> Result<(), Violation> {
-            let opcode = self.session.opcode_of(&message)?;
-            frame::put(ROLE, opcode, message.as_bytes(), out, cx);
+            if self.session.sends_unusually() {
+                return self.session.put_unusual((ROLE, usize::MAX), message, out, cx).map(|_| ());
+            }
+            frame::put(ROLE, Opcode::of(message.is_text()), message.as_bytes(), out, cx);
             Ok(())
         }
 
@@ -79,6 +81,11 @@ macro_rules! of_both_sides {
     };
 }
 
+#[cfg(feature = "deflate")]
+mod deflate;
+#[cfg(not(feature = "deflate"))]
+#[path = "no_deflate.rs"]
+mod deflate;
 mod frame;
 mod handshake;
 mod mask;
@@ -86,6 +93,8 @@ pub(crate) mod session;
 mod utf8;
 mod ws;
 
+#[cfg(feature = "deflate")]
+pub use deflate::Deflate;
 pub(crate) use handshake::client::Opening;
 #[doc(hidden)]
 pub use handshake::origin::Admission;
@@ -158,6 +167,24 @@ impl Websocket {
         Ok(websocket)
     }
 
+    /// Compresses messages if the client of [`accept`](Websocket::accept) offers it; an `Http`
+    /// worker has no setting for it.
+    ///
+    /// ```
+    /// use workerman::{Deflate, Request, Response, Websocket};
+    ///
+    /// fn accept(request: &Request) -> Result<Websocket, Response> {
+    ///     Ok(Websocket::accept(request)?.with_deflate(Deflate::default()))
+    /// }
+    /// ```
+    #[cfg(feature = "deflate")]
+    pub fn with_deflate(mut self, deflate: Deflate) -> Self {
+        if let Some(answering) = self.answering() {
+            answering.deflate_by(deflate);
+        }
+        self
+    }
+
     /// Whose pages may connect; without it, those of the server's own host.
     pub(crate) fn admit_by(&mut self, admission: Rc<Admission>) {
         if let Some(answering) = self.answering() {
@@ -223,7 +250,10 @@ impl Websocket {
                 self.session.refused();
                 cx.close();
             }
-            Some(Verdict::Admitted(request)) => {
+            Some(Verdict::Admitted(request, agreed)) => {
+                if let Some(agreed) = agreed {
+                    self.session.agree(agreed);
+                }
                 self.session.opened();
                 cx.release();
                 cx.note(Event::Upgraded(request));
@@ -249,12 +279,15 @@ impl Protocol for Websocket {
         out: &mut Vec<u8>,
         cx: &mut Context,
     ) -> Result<Option<Cow<'m, [u8]>>, Violation> {
-        let length = message.as_bytes().len();
-        if length < LENT_FROM {
-            return self.encode(message, out, cx).map(|()| None);
+        if self.session.sends_unusually() {
+            return self.session.put_unusual((ROLE, LENT_FROM), message, out, cx);
         }
-        let opcode = self.session.opcode_of(&message)?;
-        frame::put_head(ROLE, opcode, length, out);
+        let (opcode, payload) = (Opcode::of(message.is_text()), message.as_bytes());
+        if payload.len() < LENT_FROM {
+            frame::put(ROLE, opcode, payload, out, cx);
+            return Ok(None);
+        }
+        frame::put_head(ROLE, opcode, payload.len(), out);
         Ok(Some(message.into_bytes()))
     }
 

@@ -9,13 +9,13 @@
 //!
 //! An idle session is sixteen bytes: what only a handshake, a fragmented message or the end needs
 //! stands in a box.
-use super::WebsocketType;
+use super::deflate::Compression;
 use super::frame::{self, CONTROL_MOST, Control, Head, Opcode, Role, broken};
 use super::handshake::Pending;
 use super::mask;
 use super::utf8::Utf8;
+use crate::Data;
 use crate::protocols::{Context, Event, Farewell, Glance, Input, Violation};
-use crate::{Data, Payload};
 
 /// One session's state.
 #[derive(Debug)]
@@ -25,7 +25,8 @@ pub struct Session {
     judged: u32,
     utf8: Utf8,
     state: State,
-    kind: Option<WebsocketType>,
+    /// What is unusual about what leaves; zero: nothing is.
+    sends: u8,
     wants: u8,
 }
 
@@ -52,6 +53,7 @@ struct More {
     close: Option<(u16, Box<str>)>,
     peers_code: Option<u16>,
     heartbeat: Option<[u8; 8]>,
+    deflate: Option<Box<Compression>>,
 }
 
 const WANTS_PINGS: u8 = 1;
@@ -68,7 +70,7 @@ impl Session {
             judged: 0,
             utf8: Utf8::Complete,
             state: State::Opening,
-            kind: None,
+            sends: 0,
             wants: 0,
         }
     }
@@ -119,14 +121,6 @@ impl Session {
         Err(wrong)
     }
 
-    pub(crate) fn set_kind(&mut self, kind: Option<WebsocketType>) {
-        self.kind = kind;
-    }
-
-    pub(crate) fn kind(&self) -> Option<WebsocketType> {
-        self.kind
-    }
-
     /// Whether the program has a callback for pings: without one they are no events.
     pub(crate) fn set_wants_pings(&mut self, wants: bool) {
         self.set_wants(WANTS_PINGS, wants);
@@ -169,6 +163,7 @@ impl Session {
                 || more.close.is_some()
                 || more.peers_code.is_some()
                 || more.heartbeat.is_some()
+                || more.deflate.is_some()
         };
         if !self.more.as_deref().is_some_and(needed) {
             self.more = None;
@@ -245,9 +240,17 @@ impl Session {
                 Input::Package(buffer.len())
             });
         }
-        let Some(head) = Head::read(role, buffer)? else { return Ok(Input::Partial) };
+        let Some(head) = Head::read_with(role, self.deflates(), buffer)? else {
+            return Ok(Input::Partial);
+        };
         let total = self.judge(&head, cx)?;
-        if total <= buffer.len() || !self.is_text(head.opcode) {
+        if total <= buffer.len() {
+            return Ok(Input::Package(total));
+        }
+        if self.is_compressed(&head) {
+            return self.inflate_early(&head, buffer, total, cx);
+        }
+        if !self.is_text(head.opcode) {
             return Ok(Input::Package(total));
         }
         // RFC 6455 §8.1: an endpoint that finds invalid UTF-8 must fail the connection; why wait
@@ -276,13 +279,16 @@ impl Session {
         if self.is_over() {
             return Ok(None);
         }
-        let head = match Head::read(role, frame)? {
+        let head = match Head::read_with(role, self.deflates(), frame)? {
             Some(head) if self.judge(&head, cx)? == frame.len() => head,
             _ => return Err(broken("a frame that is not as long as it says")),
         };
         let payload = &mut frame[head.length..];
         match head.opcode {
             Opcode::Continuation | Opcode::Text | Opcode::Binary => {
+                if self.is_compressed(&head) {
+                    return self.take_compressed(&head, payload, scratch, cx.limits());
+                }
                 self.take_data(&head, payload, scratch)
             }
             opcode => {
@@ -317,8 +323,12 @@ impl Session {
         if fragments > 0 && fragments >= limits.fragments {
             return Err(too_big("fragments", limits.fragments, "fragments"));
         }
+        let mut most = limits.message_bytes;
+        if self.is_compressed(head) {
+            (before, most) = (0, compressed::most_compressed(most));
+        }
         // A sum beyond the address space is above every limit.
-        let message = payload.checked_add(before).filter(|sum| *sum <= limits.message_bytes);
+        let message = payload.checked_add(before).filter(|sum| *sum <= most);
         match (message, payload.checked_add(head.length)) {
             (Some(_), Some(total)) => Ok(total),
             _ => Err(too_big("message_bytes", limits.message_bytes, "bytes")),
@@ -423,31 +433,13 @@ impl Session {
         self.state = State::Over;
         if let Some(more) = &mut self.more {
             (more.message, more.fragments, more.heartbeat) = (Vec::new(), 0, None);
+            more.deflate = None;
         }
     }
 }
 
 /// What leaves.
 impl Session {
-    /// The opcode of a message, by its own kind or by what the program has set.
-    #[inline(always)]
-    pub(super) fn opcode_of(&self, message: &Payload) -> Result<Opcode, Violation> {
-        match self.kind {
-            None if message.is_text() => Ok(Opcode::Text),
-            None | Some(WebsocketType::ArrayBuffer) => Ok(Opcode::Binary),
-            Some(WebsocketType::Blob) => {
-                // RFC 6455 §5.6: a text frame holds UTF-8; the peer would have to end the session.
-                if message.is_text() || simdutf8::basic::from_utf8(message.as_bytes()).is_ok() {
-                    return Ok(Opcode::Text);
-                }
-                Err(Violation::new(
-                    "BINARY_TYPE_BLOB sends text, and these bytes are not UTF-8: \
-                     set BINARY_TYPE_ARRAYBUFFER",
-                ))
-            }
-        }
-    }
-
     /// Appends a ping or pong frame of the program's own.
     pub(super) fn put_control(
         role: Role,
@@ -566,5 +558,7 @@ fn too_big(limit: &str, most: usize, what: &str) -> Violation {
     Violation::new(format!("a message of more than {most} {what} (Limits::{limit})")).code(1009)
 }
 
+mod compressed;
+mod sending;
 #[cfg(test)]
 mod tests;

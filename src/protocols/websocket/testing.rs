@@ -48,6 +48,35 @@ pub(super) fn open_server(limits: &Limits) -> Line<Websocket> {
     line
 }
 
+/// Both sides have agreed on compression with takeover in both directions; the agreement's header
+/// as the peer of `role` writes it may say otherwise.
+#[cfg(feature = "deflate")]
+pub(super) fn deflating_client(limits: &Limits, answer: &str) -> Line<Ws> {
+    let mut opening = Opening::default();
+    opening.set_deflate(super::Deflate::new().threshold(0));
+    let mut line = dialled(&opening);
+    let answer = format!("Sec-WebSocket-Extensions: permessage-deflate{answer}\r\n");
+    line.feed(answer_with(&answer).as_bytes());
+    assert_eq!(line.seen, [Seen::Opened(101)]);
+    forget(&mut line, limits);
+    line
+}
+
+/// See [`deflating_client`].
+#[cfg(feature = "deflate")]
+pub(super) fn deflating_server(limits: &Limits, offer: &str) -> Line<Websocket> {
+    let deflate = super::Deflate::new().threshold(0).server_no_context_takeover(false);
+    let deflate = deflate.client_no_context_takeover(false);
+    let mut line = Line::new(Websocket::default().with_deflate(deflate));
+    line.connect();
+    let offer = format!("\r\nSec-WebSocket-Extensions: permessage-deflate{offer}\r\n\r\n");
+    line.feed(REQUEST.replace("\r\n\r\n", &offer).as_bytes());
+    assert_eq!(line.seen, [Seen::Upgrade("/chat".into()), Seen::Upgraded]);
+    assert!(String::from_utf8_lossy(&line.out).contains("permessage-deflate"));
+    forget(&mut line, limits);
+    line
+}
+
 fn forget<P>(line: &mut Line<P>, limits: &Limits) {
     line.seen.clear();
     line.out.clear();
@@ -95,7 +124,7 @@ pub(super) fn sent(role: Role, mut out: &[u8]) -> Vec<(u8, Vec<u8>)> {
     let peer = if role == Role::Client { Role::Server } else { Role::Client };
     let mut frames = Vec::new();
     while !out.is_empty() {
-        let head = Head::read(peer, out).expect("a right head").expect("a whole head");
+        let head = Head::read_with(peer, true, out).expect("a right head").expect("a whole head");
         assert!(peer == Role::Client || head.key != [0; 4], "masked with a key");
         let end = head.length + head.payload as usize;
         let mut payload = out[head.length..end].to_vec();

@@ -1,6 +1,6 @@
 //! WebSocket (RFC 6455), the client's side.
 use super::WebsocketType;
-use super::frame::{self, Role};
+use super::frame::{self, Opcode, Role};
 use super::handshake::Pending;
 use super::handshake::client::Asking;
 use super::sealed::Side;
@@ -46,7 +46,10 @@ impl Ws {
     #[inline(never)]
     fn handshake_decode(&mut self, package: &[u8], cx: &mut Context) -> Result<(), Violation> {
         let Some(asking) = self.asking() else { return Ok(()) };
-        if let Some(response) = asking.decode(package, cx)? {
+        if let Some((response, agreed)) = asking.decode(package, cx)? {
+            if let Some(agreed) = agreed {
+                self.session.agree(agreed);
+            }
             self.session.opened();
             cx.release();
             cx.note(Event::Opened(response));

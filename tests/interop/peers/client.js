@@ -6,7 +6,7 @@ const assert = require('assert');
 const WebSocket = require('ws');
 
 const [url, ca] = process.argv.slice(2);
-const options = { maxPayload: 64 << 20, ...(ca && { ca: fs.readFileSync(ca) }) };
+const options = { maxPayload: 64 << 20, perMessageDeflate: { threshold: 0 }, ...(ca && { ca: fs.readFileSync(ca) }) };
 const MIB = 1 << 20;
 const MESSAGES = [
   'hello', '', Buffer.alloc(0), Buffer.from([...Array(256).keys()]), 'grüße, 世界',

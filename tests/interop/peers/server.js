@@ -13,6 +13,7 @@ const http =
 const server = new WebSocketServer({
   server: http,
   maxPayload: 64 << 20,
+  perMessageDeflate: { threshold: 0 }, // with those who offer it
   verifyClient: ({ req }, answer) => answer(req.url !== '/refuse', 403, 'not you\n'),
 });
 

@@ -3,6 +3,7 @@
 use super::{accept_for, check_ours, check_protocols};
 use crate::protocols::http::{HeadFault, HeadScan, check_header, list};
 use crate::protocols::websocket::WebsocketType;
+use crate::protocols::websocket::deflate::{Agreement, Deflate};
 use crate::protocols::{Context, Input, Target, Violation};
 use crate::{Error, Response};
 use base64::prelude::{BASE64_STANDARD, Engine};
@@ -18,6 +19,7 @@ pub(crate) struct Opening {
     origin: Option<Box<str>>,
     protocols: Option<Box<str>>,
     kind: Option<WebsocketType>,
+    deflate: Option<Box<Deflate>>,
 }
 
 impl Opening {
@@ -65,11 +67,19 @@ impl Opening {
         self.kind
     }
 
+    #[cfg(feature = "deflate")]
+    pub(crate) fn set_deflate(&mut self, deflate: Deflate) {
+        self.deflate = Some(Box::new(deflate));
+    }
+
     fn header(&self, name: &str) -> Option<&str> {
         let found = self.headers.iter().find(|(other, _)| other.eq_ignore_ascii_case(name));
         found.map(|(_, value)| &**value)
     }
 }
+
+/// The server's 101, and what it agrees to.
+type Agreed = (Box<Response>, Option<Agreement>);
 
 /// A handshake from the address to the verified answer.
 #[derive(Debug, Default)]
@@ -82,6 +92,8 @@ pub(crate) struct Asking {
     accept: String,
     scan: HeadScan,
     refusal: Option<Refusal>,
+    /// What was offered.
+    deflate: Option<Deflate>,
 }
 
 impl Asking {
@@ -90,7 +102,8 @@ impl Asking {
         let opening = target.opening;
         let asked = opening.header("Sec-WebSocket-Protocol").or(opening.protocols.as_deref());
         let asked = asked.unwrap_or("").into();
-        Asking { before_key, behind_key, asked, ..Asking::default() }
+        let deflate = opening.deflate.as_deref().copied();
+        Asking { before_key, behind_key, asked, deflate, ..Asking::default() }
     }
 
     /// The transport stands: the request leaves.
@@ -136,7 +149,7 @@ impl Asking {
         &mut self,
         package: &[u8],
         cx: &mut Context,
-    ) -> Result<Option<Box<Response>>, Violation> {
+    ) -> Result<Option<Agreed>, Violation> {
         if let Some(refusal) = &mut self.refusal {
             refusal.feed(package);
             return self.refused_if_complete(cx);
@@ -147,7 +160,7 @@ impl Asking {
             return self.refused_if_complete(cx);
         }
         match self.check(&response) {
-            Ok(()) => Ok(Some(Box::new(response))),
+            Ok(agreed) => Ok(Some((Box::new(response), agreed))),
             Err(text) => {
                 cx.refused(response);
                 Err(Violation::new(text))
@@ -168,10 +181,7 @@ impl Asking {
         }
     }
 
-    fn refused_if_complete(
-        &mut self,
-        cx: &mut Context,
-    ) -> Result<Option<Box<Response>>, Violation> {
+    fn refused_if_complete(&mut self, cx: &mut Context) -> Result<Option<Agreed>, Violation> {
         match self.refusal.take_if(|refusal| refusal.is_complete()) {
             Some(refusal) => Err(refusal.told(cx)),
             None => Ok(None),
@@ -179,7 +189,7 @@ impl Asking {
     }
 
     /// RFC 6455 §4.1, the numbered list behind "the client MUST validate the server's response".
-    fn check(&self, response: &Response) -> Result<(), String> {
+    fn check(&self, response: &Response) -> Result<Option<Agreement>, String> {
         let one = |name: &str| {
             let mut values = response.all(name);
             match (values.next(), values.next()) {
@@ -204,17 +214,28 @@ impl Asking {
                         it has not read this request"
                 .into());
         }
-        if let Some(extensions) = response.all("Sec-WebSocket-Extensions").flat_map(list).next() {
-            return Err(format!("the server uses an extension nobody asked for: {extensions}"));
-        }
+        let agreed = self.check_extensions(response)?;
         let chosen: Vec<&str> = response.all("Sec-WebSocket-Protocol").collect();
         match chosen[..] {
-            [] => Ok(()),
-            [chosen] if list(&self.asked).any(|asked| asked == chosen) => Ok(()),
+            [] => Ok(agreed),
+            [chosen] if list(&self.asked).any(|asked| asked == chosen) => Ok(agreed),
             [chosen] => {
                 Err(format!("the server chose the subprotocol {chosen:?}, which was not asked for"))
             }
             _ => Err("the server's 101 has two Sec-WebSocket-Protocol headers".into()),
+        }
+    }
+
+    fn check_extensions(&self, response: &Response) -> Result<Option<Agreement>, String> {
+        let mut values = response.all("Sec-WebSocket-Extensions");
+        if let Some(offered) = &self.deflate {
+            return offered.check_answer(values);
+        }
+        match values.find_map(|value| list(value).next()) {
+            None => Ok(None),
+            Some(extension) => {
+                Err(format!("the server uses an extension nobody asked for: {extension}"))
+            }
         }
     }
 }
@@ -241,6 +262,9 @@ fn request_around_key(target: &Target<'_>) -> (String, String) {
     before.push_str("Sec-WebSocket-Key: ");
 
     let mut behind = String::from("\r\n");
+    if let Some(deflate) = &opening.deflate {
+        let _ = write!(behind, "Sec-WebSocket-Extensions: {}\r\n", deflate.offer());
+    }
     for (name, value) in opening.headers.iter() {
         let _ = write!(behind, "{name}: {value}\r\n");
     }

@@ -3,6 +3,7 @@
 //! §10.2).
 use crate::Error;
 use crate::protocols::http::FieldLines;
+use crate::protocols::websocket::deflate::Deflate;
 
 /// Scheme, host and port of a page: `https://example.com`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +56,8 @@ pub struct Admission {
     pub(crate) any: bool,
     /// The listener's address is a loopback one.
     pub(crate) loopback_listener: bool,
+    /// Beside pages: whether those who offer compression get it.
+    pub(crate) deflate: Option<Deflate>,
 }
 
 impl Admission {

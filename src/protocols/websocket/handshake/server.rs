@@ -2,6 +2,7 @@
 use super::origin::Admission;
 use super::{accept_for, check_ours};
 use crate::protocols::http::{HeadFault, HeadScan, RequestHead, list};
+use crate::protocols::websocket::deflate::{self, Agreement, Deflate};
 use crate::protocols::{Context, Event, Input, Violation};
 use crate::{Error, Farewell, Request, Response};
 use base64::Engine;
@@ -16,6 +17,8 @@ const KEY: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
 );
 
+const EXTENSIONS: &str = "Sec-WebSocket-Extensions";
+
 /// A handshake from the first byte of the request to the answer.
 #[derive(Debug, Default)]
 pub(crate) struct Answering {
@@ -26,18 +29,25 @@ pub(crate) struct Answering {
     accept: String,
     headers: Vec<(Box<str>, Box<str>)>,
     refusal: Option<Response>,
+    deflate: Option<Deflate>,
 }
 
 /// How a handshake ends.
 #[derive(Debug)]
 pub(crate) enum Verdict {
-    Admitted(Box<RequestHead>),
+    Admitted(Box<RequestHead>, Option<Agreement>),
     Refused,
 }
 
 impl Answering {
     pub(crate) fn admit_by(&mut self, admission: Rc<Admission>) {
+        self.deflate = admission.deflate;
         self.admission = Some(admission);
+    }
+
+    #[cfg(feature = "deflate")]
+    pub(crate) fn deflate_by(&mut self, deflate: Deflate) {
+        self.deflate = Some(deflate);
     }
 
     /// One whose request an HTTP server has read, and whose origin it has judged.
@@ -80,6 +90,7 @@ impl Answering {
         let checked = read.and_then(|request| {
             let accept = check(&request)?;
             self.check_origin(&request)?;
+            self.check_extensions(&request)?;
             Ok((accept, Box::new(request)))
         });
         match checked {
@@ -150,9 +161,15 @@ impl Answering {
         for (name, value) in &self.headers {
             let _ = write!(head, "{name}: {value}\r\n");
         }
+        let offers = request.fields().all(EXTENSIONS);
+        let accepted = self.deflate.and_then(|deflate| deflate.accept(offers));
+        let agreed = accepted.map(|(answer, agreed)| {
+            let _ = write!(head, "{EXTENSIONS}: {answer}\r\n");
+            agreed
+        });
         head.push_str("\r\n");
         cx.reply(head.as_bytes());
-        Some(Verdict::Admitted(request))
+        Some(Verdict::Admitted(request, agreed))
     }
 
     /// RFC 6455 §4.2.2, step 5.5: one of those that the client offered.
@@ -167,6 +184,15 @@ impl Answering {
             return Ok(());
         }
         Err(Error::header(name, format!("the client did not offer {chosen:?}; it would hang up")))
+    }
+
+    /// RFC 6455 §9.1: a list that is none fails the connection, where somebody reads it.
+    fn check_extensions(&self, request: &RequestHead) -> Result<(), Refused> {
+        if self.deflate.is_none() {
+            return Ok(());
+        }
+        deflate::check_offers(request.fields().all(EXTENSIONS))
+            .map_err(|e| Refused::new(400, format!("The {EXTENSIONS} cannot be read: {e}.")))
     }
 
     fn check_origin(&self, request: &RequestHead) -> Result<(), Refused> {

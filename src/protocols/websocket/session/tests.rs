@@ -304,6 +304,7 @@ fn even_without_a_limit_no_sum_wraps() {
                 key: [0; 4],
                 length: 14,
                 payload,
+                compressed: false,
             };
             let judged = session.judge(&at(u64::MAX - 2), cx).expect_err("too long");
             assert_eq!(judged.close_code(), Some(1009));
@@ -544,5 +545,7 @@ fn the_programs_own_pings_and_pongs_carry_at_most_125_bytes() {
 }
 
 mod closing;
+#[cfg(feature = "deflate")]
+mod compressed;
 mod properties;
 mod sending;

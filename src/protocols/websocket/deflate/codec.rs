@@ -1,0 +1,306 @@
+//! The bytes of permessage-deflate (RFC 7692 §7.2), and the compressors of a thread.
+use super::negotiation::Agreement;
+use super::{NARROWEST_OF_OURS, WIDEST};
+use crate::protocols::websocket::utf8::Utf8;
+use std::cell::RefCell;
+use zlib_rs::{Deflate, DeflateConfig, DeflateFlush, Inflate, InflateFlush, Status};
+
+/// So much is inflated in one go: a small message that inflates to a large one is found out before
+/// it has used more.
+const STEP: usize = 64 << 10;
+/// A flushed block ends with these, and they are not sent (RFC 7692 §7.2.1).
+const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
+/// How far a block may refer back.
+const WINDOW: usize = 1 << WIDEST;
+
+/// What a session that compresses has.
+pub(in crate::protocols) struct Compression {
+    agreed: Agreement,
+    /// The context that is taken over, once there is one.
+    deflater: Option<Box<Deflate>>,
+    /// Of the message that is being received; of the next one too, where the context is taken
+    /// over.
+    inflater: Option<Box<Inflate>>,
+    /// A fragmented message has begun, and it is compressed.
+    pub(in crate::protocols::websocket) in_message: bool,
+    /// What has come of the message is a whole stream already: it was empty, or its last block said
+    /// so (BFINAL).
+    is_whole: bool,
+}
+
+/// What is wrong with a compressed message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::protocols) enum Fault {
+    Corrupt,
+    NotUtf8,
+    TooLong,
+}
+
+impl Compression {
+    pub(in crate::protocols::websocket) fn new(agreed: Agreement) -> Self {
+        Compression { agreed, deflater: None, inflater: None, in_message: false, is_whole: true }
+    }
+
+    /// Hands the compressed form to `put`; `false`: the message goes as it is.
+    pub(in crate::protocols::websocket) fn deflate(
+        &mut self,
+        payload: &[u8],
+        put: impl FnOnce(&[u8]),
+    ) -> bool {
+        let Agreement { our_bits, we_take_over, level, threshold, .. } = self.agreed;
+        let Some(bits) = our_bits else { return false };
+        if payload.is_empty() || payload.len() < threshold {
+            return false;
+        }
+        let kind = Kind { bits, level, alone: we_take_over };
+        let mut deflater = self.deflater.take().unwrap_or_else(|| take_deflater(kind));
+        let mut room = take_room();
+        let packed = pack(&mut deflater, payload, &mut room);
+        // Without takeover nobody misses what was compressed in vain.
+        let sent = packed.filter(|length| we_take_over || *length < payload.len());
+        if let Some(length) = sent {
+            put(&room[..length]);
+        }
+        keep_room(room);
+        match (we_take_over, packed) {
+            (true, Some(_)) => self.deflater = Some(deflater),
+            (false, Some(_)) => keep_deflater(kind, deflater),
+            // It is in no state to go on.
+            (_, None) => {}
+        }
+        sent.is_some()
+    }
+
+    /// Inflates the next part of a message into `message`, which is not to become longer than
+    /// `most`. What comes first in the message is found first, however it was cut.
+    pub(in crate::protocols::websocket) fn inflate(
+        &mut self,
+        part: &[u8],
+        message: &mut Vec<u8>,
+        most: usize,
+        mut utf8: Option<&mut Utf8>,
+    ) -> Result<(), Fault> {
+        if part.is_empty() {
+            return Ok(());
+        }
+        let mut room = take_room();
+        let inflater = self.inflater.get_or_insert_with(take_inflater);
+        let mut at = 0;
+        let result = loop {
+            // One byte more than may be: then it is too long.
+            let left = most.saturating_sub(message.len());
+            let space = &mut room[..STEP.min(left.saturating_add(1))];
+            let step = step(inflater, &part[at..], space);
+            at += step.taken;
+            let fresh = &space[..step.made.min(left)];
+            if let Some(utf8) = &mut utf8
+                && !utf8.feed(fresh)
+            {
+                break Err(Fault::NotUtf8);
+            }
+            message.extend_from_slice(fresh);
+            if step.made > left {
+                break Err(Fault::TooLong);
+            }
+            if step.taken > 0 {
+                self.is_whole = false;
+            }
+            match step.outcome {
+                Outcome::Corrupt => break Err(Fault::Corrupt),
+                Outcome::Ended => {
+                    // RFC 7692 §7.2.3.4: further blocks may follow. zlib's streams end here and
+                    // forget; what this message has brought may still be referred to.
+                    let known = message.len().saturating_sub(WINDOW);
+                    begin_anew(inflater, &message[known..]);
+                    self.is_whole = true;
+                    if at == part.len() {
+                        break Ok(());
+                    }
+                }
+                Outcome::Wants if at == part.len() && step.made < STEP => break Ok(()),
+                Outcome::Wants if step.taken == 0 && step.made == 0 => break Err(Fault::Corrupt),
+                Outcome::Wants => {}
+            }
+        };
+        keep_room(room);
+        result
+    }
+
+    /// The message ends here (RFC 7692 §7.2.2).
+    pub(in crate::protocols::websocket) fn finish(&mut self) -> Result<(), Fault> {
+        self.in_message = false;
+        if !std::mem::replace(&mut self.is_whole, true)
+            && let Some(inflater) = &mut self.inflater
+        {
+            // What is left of a block would take the tail for content.
+            let step = step(inflater, &TAIL, &mut [0; 16]);
+            if step.made > 0 || step.outcome == Outcome::Corrupt {
+                return Err(Fault::Corrupt);
+            }
+        }
+        if !self.agreed.peer_takes_over
+            && let Some(inflater) = self.inflater.take()
+        {
+            keep_inflater(inflater);
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Compression {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Compression").field("agreed", &self.agreed).finish_non_exhaustive()
+    }
+}
+
+/// Compresses all of `payload` into the front of `room`, which grows; the length without the tail.
+fn pack(deflater: &mut Deflate, payload: &[u8], room: &mut Vec<u8>) -> Option<usize> {
+    let (mut taken, mut made) = (0, 0);
+    loop {
+        let before = (deflater.total_in(), deflater.total_out());
+        deflater.compress(&payload[taken..], &mut room[made..], DeflateFlush::SyncFlush).ok()?;
+        taken += (deflater.total_in() - before.0) as usize;
+        made += (deflater.total_out() - before.1) as usize;
+        if made < room.len() {
+            break;
+        }
+        room.resize(2 * room.len(), 0);
+    }
+    if taken < payload.len() {
+        return None;
+    }
+    room[..made].strip_suffix(&TAIL).map(<[u8]>::len)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    /// More input, or more room.
+    Wants,
+    /// A block with BFINAL has ended.
+    Ended,
+    Corrupt,
+}
+
+struct Step {
+    taken: usize,
+    made: usize,
+    outcome: Outcome,
+}
+
+fn step(inflater: &mut Inflate, input: &[u8], room: &mut [u8]) -> Step {
+    let before = (inflater.total_in(), inflater.total_out());
+    let outcome = match inflater.decompress(input, room, InflateFlush::NoFlush) {
+        Ok(Status::StreamEnd) => Outcome::Ended,
+        Ok(Status::Ok | Status::BufError) => Outcome::Wants,
+        Err(_) => Outcome::Corrupt,
+    };
+    Step {
+        taken: (inflater.total_in() - before.0) as usize,
+        made: (inflater.total_out() - before.1) as usize,
+        outcome,
+    }
+}
+
+fn begin_anew(inflater: &mut Inflate, known: &[u8]) {
+    inflater.reset(false);
+    // A raw stream takes any.
+    let _ = inflater.set_dictionary(known);
+}
+
+/// A compressor's settings; only equal ones can be shared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Kind {
+    bits: u8,
+    level: u8,
+    /// One connection's own: it has less memory, and shorter blocks.
+    alone: bool,
+}
+
+/// What the connections of a thread share: none of them is compressing when another one is.
+#[derive(Default)]
+struct Pool {
+    deflaters: Vec<(Kind, Box<Deflate>)>,
+    #[expect(clippy::vec_box, reason = "as they go to a session and come back")]
+    inflaters: Vec<Box<Inflate>>,
+    room: Vec<u8>,
+}
+
+/// Compressors of other settings than the usual ones are rare.
+const DEFLATERS_KEPT: usize = 2;
+/// A message in several reads keeps its inflater meanwhile, so that some are in use at once.
+const INFLATERS_KEPT: usize = 8;
+
+thread_local! {
+    static POOL: RefCell<Pool> = RefCell::default();
+}
+
+/// `None` while the thread's locals are torn down.
+fn pool<T>(f: impl FnOnce(&mut Pool) -> T) -> Option<T> {
+    POOL.try_with(|pool| f(&mut pool.borrow_mut())).ok()
+}
+
+fn take_deflater(kind: Kind) -> Box<Deflate> {
+    let kept = pool(|pool| {
+        let at = pool.deflaters.iter().position(|(other, _)| *other == kind)?;
+        Some(pool.deflaters.swap_remove(at).1)
+    });
+    if let Some(Some(mut deflater)) = kept {
+        deflater.reset();
+        return deflater;
+    }
+    Box::new(Deflate::new_with_config(DeflateConfig {
+        // Checked when it was agreed; what the library does not take it panics over.
+        window_bits: -i32::from(kind.bits.clamp(NARROWEST_OF_OURS, WIDEST)),
+        // 8 is zlib's own; 5 is enough for blocks of 2 048 symbols, and 112 KiB less.
+        mem_level: if kind.alone { 5 } else { 8 },
+        ..DeflateConfig::new(i32::from(kind.level.min(9)))
+    }))
+}
+
+fn keep_deflater(kind: Kind, deflater: Box<Deflate>) {
+    pool(|pool| {
+        if pool.deflaters.len() >= DEFLATERS_KEPT {
+            pool.deflaters.remove(0);
+        }
+        pool.deflaters.push((kind, deflater));
+    });
+}
+
+fn take_inflater() -> Box<Inflate> {
+    match pool(|pool| pool.inflaters.pop()) {
+        Some(Some(mut inflater)) => {
+            inflater.reset(false);
+            inflater
+        }
+        // The widest window reads what any other one wrote.
+        _ => Box::new(Inflate::new(false, WIDEST)),
+    }
+}
+
+fn keep_inflater(inflater: Box<Inflate>) {
+    pool(|pool| {
+        if pool.inflaters.len() < INFLATERS_KEPT {
+            pool.inflaters.push(inflater);
+        }
+    });
+}
+
+/// A buffer of at least [`STEP`] bytes; what is in it is nobody's.
+fn take_room() -> Vec<u8> {
+    let mut room = pool(|pool| std::mem::take(&mut pool.room)).unwrap_or_default();
+    if room.len() < STEP {
+        room.resize(STEP, 0);
+    }
+    room
+}
+
+fn keep_room(mut room: Vec<u8>) {
+    if room.len() > STEP {
+        room.truncate(STEP);
+        room.shrink_to_fit();
+    }
+    pool(|pool| pool.room = room);
+}
+
+#[cfg(test)]
+mod tests;
