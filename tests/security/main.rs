@@ -10,6 +10,8 @@ mod counting;
 mod backlog;
 mod frames;
 mod heads;
+#[cfg(feature = "deflate")]
+mod inflate;
 mod masks;
 mod origins;
 mod slow;
