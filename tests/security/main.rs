@@ -70,6 +70,7 @@ fn talk(addr: SocketAddr, request: impl Into<Vec<u8>>) -> String {
     let peer = std::thread::spawn(move || {
         let mut stream = raw_connect(addr);
         let _ = stream.write_all(&request);
+        stream.set_read_timeout(Some(PATIENCE / 2)).expect("an option");
         let mut answer = Vec::new();
         let mut piece = [0; 4096];
         while let Ok(n @ 1..) = stream.read(&mut piece) {

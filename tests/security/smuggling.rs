@@ -48,7 +48,6 @@ fn cve_2026_1525_content_length_stands_there_once() {
     assert_refused(&[
         (400, post("1.1", "Content-Length: 3\r\nContent-Length: 0", "abc")),
         (400, post("1.1", "Content-Length: 3\r\nContent-Length: 3", "abc")),
-        (400, post("1.1", "Content-Length: 3, 3", "abc")),
     ]);
 }
 
@@ -74,7 +73,7 @@ fn rustsec_2021_0020_transfer_encoding_stands_there_once() {
 
 #[test]
 fn rustsec_2021_0078_content_length_consists_of_digits() {
-    let bad = ["+5", "-5", "5 5", "0x5", "5.0", "five", ""];
+    let bad = ["+5", "-5", "5 5", "5, 5", "0x5", "5.0", "five", ""];
     let bad = bad.map(|length| (400, post("1.1", &format!("Content-Length: {length}"), "abcde")));
     assert_refused(&bad);
 }
@@ -140,8 +139,9 @@ fn workerman_554_a_chunk_is_as_long_as_it_says() {
 }
 
 #[test]
-fn workerman_554_a_name_is_one_token_on_one_line() {
-    // A space before the colon, a folded line, NUL: each is a header to one and none to another.
+fn workerman_554_a_head_is_what_the_grammar_permits() {
+    // A space before the colon, a folded line, NUL, bytes that are no ASCII: each is one thing to
+    // one reader, and another to the next.
     let head = |lines: &str| (400, format!("GET / HTTP/1.1\r\nHost: h\r\n{lines}\r\n\r\n"));
     assert_refused(&[
         head("Transfer-Encoding : chunked"),
@@ -150,13 +150,16 @@ fn workerman_554_a_name_is_one_token_on_one_line() {
         head("X: a\0b"),
         head("X\0: a"),
         head("no colon"),
+        (400, "GET /\u{e9} HTTP/1.1\r\nHost: h\r\n\r\n".into()),
+        (400, "GET  / HTTP/1.1\r\nHost: h\r\n\r\n".into()),
     ]);
 }
 
 #[test]
 fn cve_2026_50020_nothing_is_skipped_before_a_request() {
     // One empty line, which some clients leave behind a body, and no other byte.
-    let mut bad = vec![(400, format!("\r\n\r\n{SMUGGLED}")), (400, format!("\r\n\r\n\r\n{SMUGGLED}"))];
+    let mut bad =
+        vec![(400, format!("\r\n\r\n{SMUGGLED}")), (400, format!("\r\n\r\n\r\n{SMUGGLED}"))];
     bad.extend((0..=0x20u8).chain([0x7f]).map(|byte| (400, format!("{}{SMUGGLED}", byte as char))));
     assert_refused(&bad);
     let (_worker, addr, seen) = serving();
@@ -177,15 +180,15 @@ fn rustsec_2026_0033_what_follows_an_upgrade_is_upgraded_only_by_our_own_101() {
         assert_eq!(status(addr, request), 400, "{lines}");
     }
     // Frames behind a request that is refused are nobody's message.
-    let refused = upgrade("").replace("Version: 13", "Version: 7");
+    let refused = upgrade("").replace("Connection: Upgrade", "Connection: close");
     let request = [refused.as_bytes(), &client_frame(0x81, b"neither")].concat();
-    assert_eq!(status(addr, request), 426);
+    assert_eq!(status(addr, request), 400);
     t.assert(&[]);
 }
 
 #[test]
 fn ghsa_c4j6_fc7j_m34r_an_upgrade_passes_the_same_checks_as_any_request() {
-    // A page of another host opens no WebSocket through an http worker either.
+    // A sandboxed page opens no WebSocket through an http worker either.
     let (worker, addr) = start::<Http>();
     worker.on_message(|con, request| match Websocket::accept(&request) {
         Ok(websocket) => con.upgrade_with(websocket).on_message(|con, data| con.send(data)),
@@ -193,7 +196,7 @@ fn ghsa_c4j6_fc7j_m34r_an_upgrade_passes_the_same_checks_as_any_request() {
             con.send(refusal);
         }
     });
-    for (origin, expected) in [("https://evil.test", "403"), ("http://127.0.0.1:99", "101")] {
+    for (origin, expected) in [("null", "403"), ("http://127.0.0.1:99", "101")] {
         let request = upgrade(&format!("Origin: {origin}\r\n"));
         let peer = std::thread::spawn(move || {
             let mut stream = raw_connect(addr);
