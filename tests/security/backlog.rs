@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::io::{ErrorKind, Write};
 use std::net::TcpStream;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use workerman::Limits;
 use workerman::prelude::*;
 
@@ -16,7 +16,9 @@ use workerman::prelude::*;
 fn flood(peer: &mut TcpStream, piece: &[u8], at_most: usize) -> usize {
     peer.set_nonblocking(true).expect("an option");
     let (mut sent, mut at, mut refused) = (0, 0, 0);
+    let end = Instant::now() + PATIENCE / 2;
     while sent < at_most && refused < 20 {
+        assert!(Instant::now() < end, "{sent} bytes, and no end of it");
         match peer.write(&piece[at..]) {
             Ok(n) => {
                 sent += n;

@@ -276,3 +276,32 @@ fn rustsec_2024_0399_a_hello_in_records_of_one_byte_is_read() {
     });
     assert_eq!(&finish(peer), b"hello\n");
 }
+
+#[test]
+fn rustsec_2020_0043_ciphertext_waits_in_pieces() {
+    // A large message to a peer that never reads: it waits once, and not encrypted a second time.
+    const LENGTH: usize = 8 << 20;
+    let authority = Authority::new();
+    let own = authority.identity(&named("localhost"));
+    let (worker, addr) = serving(&own, Limits::new());
+    let mut client = session(&authority);
+    let peer = std::thread::spawn(move || {
+        let mut stream = raw_connect(addr);
+        while client.is_handshaking() {
+            client.complete_io(&mut stream).expect("a handshake");
+        }
+        (client, stream)
+    });
+    let _held = finish(peer);
+    turn_until(|| {
+        worker.connections().first().is_some_and(|con| con.status() == Status::Established)
+    });
+    let con = worker.connections()[0];
+    let message = vec![b'x'; LENGTH];
+    let peak = peak_of_thread(|| {
+        assert_ne!(con.send(&message[..]), Sent::Dropped);
+        turn_for(Duration::from_millis(50));
+    });
+    assert!(con.send_buffer_len() > LENGTH / 4, "somebody has read");
+    assert!(peak < (LENGTH + (1 << 20)) as isize, "{peak} bytes for {LENGTH}");
+}
