@@ -15,7 +15,7 @@ use std::time::{Instant, SystemTime};
 
 mod check;
 mod frame;
-mod http;
+pub(crate) mod http;
 mod prepared;
 mod tcp;
 mod text;

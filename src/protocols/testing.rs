@@ -1,5 +1,6 @@
 //! A scene for codec tests (a clock that stands still, randomness that can be foretold) and a tiny
 //! engine that calls a protocol as the real one does, writing down what it hears.
+#[cfg_attr(fuzzing, allow(unused_imports))]
 pub(crate) use super::check::Dice;
 use super::{
     Context, Doors, Event, Farewell, Input, Notes, Pad, Protocol, Scene, Terms, Violation,

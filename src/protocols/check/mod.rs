@@ -12,7 +12,7 @@ mod session;
 #[cfg(test)]
 mod tests;
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub(crate) use dice::Dice;
 pub use record::Seen;
 pub use sample::{Sample, Sending};

@@ -16,6 +16,8 @@ mod file_sessions;
 mod files;
 mod form;
 mod framing;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod head;
 mod multipart;
 mod reply;

@@ -550,5 +550,8 @@ impl Serve for Http {
 
 mod time;
 
+#[cfg(any(test, fuzzing))]
+#[cfg_attr(fuzzing, allow(dead_code))]
+pub(super) mod testing;
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,8 @@
 //! Handshakes, sessions and frames, from any bytes.
 use super::frame::{Head, Role};
 use super::testing::{ACCEPT, REQUEST, dialled, hear, open_client, open_server};
+#[cfg(feature = "deflate")]
+use super::testing::{deflating_client, deflating_server, frame};
 use super::{Opening, Websocket};
 use crate::protocols::testing::{Line, Seen, each_way};
 use crate::{Limits, Payload};
@@ -64,7 +66,7 @@ pub fn handshake_client(bytes: &[u8]) {
 /// Frame heads in all their lengths, and messages that one side sends and the other receives.
 pub fn websocket_frame(bytes: &[u8]) {
     for role in [Role::Client, Role::Server] {
-        if let Ok(Some(head)) = Head::read(role, bytes) {
+        if let Ok(Some(head)) = Head::read_with(role, true, bytes) {
             assert!((2..=14).contains(&head.length) && head.length <= bytes.len(), "{head:?}");
         }
     }
@@ -91,4 +93,29 @@ pub fn websocket_frame(bytes: &[u8]) {
         let seen = std::mem::take(if direction { &mut server.seen } else { &mut client.seen });
         assert_eq!(seen, expected, "what is sent arrives");
     }
+}
+
+/// Compressed messages: any bytes as one, as a stream of frames, and what one side sends the other.
+#[cfg(feature = "deflate")]
+pub fn deflate(bytes: &[u8]) {
+    let (client, server) = (|| deflating_client(&limits(), ""), || deflating_server(&limits(), ""));
+    each_way(bytes, client);
+    each_way(bytes, server);
+    for first in [0xc1, 0xc2] {
+        each_way(&frame(Role::Client, first, bytes), client);
+        each_way(&frame(Role::Server, first, bytes), server);
+    }
+    let (limits, forgetting) = (Limits::new(), "; client_no_context_takeover");
+    let parameters = if bytes.len().is_multiple_of(2) { "" } else { forgetting };
+    let mut client = deflating_client(&limits, parameters);
+    let mut server = deflating_server(&limits, parameters);
+    let mut expected = Vec::new();
+    for piece in bytes.split(|&byte| byte == b'|') {
+        client.send(piece);
+        expected.push(Seen::binary(piece));
+    }
+    for piece in client.out.chunks(bytes.len() % 11 + 1) {
+        server.feed(piece);
+    }
+    assert_eq!(server.seen, expected, "what is sent arrives");
 }
