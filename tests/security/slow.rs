@@ -17,7 +17,7 @@ fn trickle(mut stream: TcpStream, beginning: &[u8]) -> bool {
             return true;
         }
         stream.set_read_timeout(Some(PATIENCE / 1000)).expect("an option");
-        if let Ok(_) = stream.read(&mut [0; 4096]) {
+        if stream.read(&mut [0; 4096]).is_ok() {
             return true;
         }
     }
