@@ -30,6 +30,53 @@ def versions(most):
             yield f"{package['name']} {package['version']} wants Rust {wanted}"
 
 
+# What goes well with "MIT OR Apache-2.0": nothing that binds the program around it.
+ALLOWED = {
+    "MIT", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "Zlib", "Unicode-3.0",
+    "CDLA-Permissive-2.0",
+}
+
+
+def is_allowed(tokens):
+    """An SPDX expression, taken off the front of its tokens: OR binds less than AND than WITH."""
+    def term():
+        name = tokens.pop(0)
+        if name == "(":
+            inner = is_allowed(tokens)
+            tokens.pop(0)
+            return inner
+        if tokens[:1] == ["WITH"]:
+            # An exception permits more than the licence alone.
+            del tokens[:2]
+        return name in ALLOWED
+
+    def conjunction():
+        fine = term()
+        while tokens[:1] == ["AND"]:
+            tokens.pop(0)
+            fine = term() and fine
+        return fine
+
+    fine = conjunction()
+    while tokens[:1] == ["OR"]:
+        tokens.pop(0)
+        fine = conjunction() or fine
+    return fine
+
+
+def licences():
+    """Of every dependency, those of the tests too: one that may be chosen is allowed."""
+    metadata = json.load(sys.stdin)
+    used = {node["id"] for node in metadata["resolve"]["nodes"]}
+    packages = [package for package in metadata["packages"] if package["id"] in used]
+    for package in packages:
+        licence = (package["license"] or "").replace("/", " OR ")
+        tokens = re.findall(r"[()]|[^\s()]+", licence)
+        if not tokens or not is_allowed(tokens) or tokens:
+            yield f"{package['name']} {package['version']} has the licence {licence or 'of nobody'}"
+    print(f"-- {len(packages)} licences looked at")
+
+
 INFORMATIONAL = {"7.1.6", "7.13.1", "7.13.2"}
 
 
@@ -96,7 +143,7 @@ def total(*logs):
 
 
 if __name__ == "__main__":
-    judges = {judge.__name__: judge for judge in (tree, versions, autobahn, counts, total)}
+    judges = {judge.__name__: judge for judge in (tree, versions, licences, autobahn, counts, total)}
     problems = list(judges[sys.argv[1]](*sys.argv[2:]))
     for problem in problems:
         print(f"-- {problem}")

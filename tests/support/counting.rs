@@ -12,6 +12,7 @@ static CALLS: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
     static OF_THREAD: Cell<isize> = const { Cell::new(0) };
+    static PEAK_OF_THREAD: Cell<isize> = const { Cell::new(0) };
 }
 
 /// Bytes of the process that are allocated now.
@@ -24,6 +25,14 @@ pub(crate) fn live_of_thread() -> isize {
     OF_THREAD.get()
 }
 
+/// The most by which `live_of_thread` grew during `work`.
+pub(crate) fn peak_of_thread(work: impl FnOnce()) -> isize {
+    let before = live_of_thread();
+    PEAK_OF_THREAD.set(before);
+    work();
+    PEAK_OF_THREAD.get() - before
+}
+
 /// Allocations so far.
 pub(crate) fn calls() -> usize {
     CALLS.load(Relaxed)
@@ -31,7 +40,9 @@ pub(crate) fn calls() -> usize {
 
 fn count(bytes: isize) {
     LIVE.fetch_add(bytes, Relaxed);
-    OF_THREAD.set(OF_THREAD.get() + bytes);
+    let live = OF_THREAD.get() + bytes;
+    OF_THREAD.set(live);
+    PEAK_OF_THREAD.set(PEAK_OF_THREAD.get().max(live));
 }
 
 // SAFETY: every call is handed to the system's allocator as it came.
