@@ -10,7 +10,7 @@ use support::http::*;
 use support::peers::{read_to_end, start};
 use support::*;
 use workerman::prelude::*;
-use workerman::{Chunk, Limits, ServerSentEvent};
+use workerman::{Chunk, Cookie, Limits, ServerSentEvent};
 
 #[test]
 fn a_request_is_answered_and_the_connection_is_kept() {
@@ -316,6 +316,39 @@ fn a_second_answer_is_dropped_and_told() {
     assert!(answer.ends_with("one"), "{answer}");
     assert_eq!(*sent.borrow(), [Sent::Flushed, Sent::Dropped]);
     assert!(told.lines()[0].contains("no request waits"), "{:?}", told.lines());
+}
+
+#[test]
+fn an_answer_that_cannot_be_made_is_a_500_at_once_and_told() {
+    let (worker, addr) = start::<Http>();
+    let sent = Rc::new(RefCell::new(Vec::new()));
+    let at = sent.clone();
+    worker.on_message(move |con, request| {
+        let response = match request.path() {
+            "/cookie" => Response::new(200).with_cookie(Cookie::new("a", "b c;d")),
+            "/header" => Response::new(200).with_header("X", "a\r\nY: b"),
+            _ => Response::new(99),
+        };
+        at.borrow_mut().push(con.send(response));
+    });
+    let told = Transcript::new();
+    let t = told.clone();
+    worker.on_error(move |_, _, failure| t.note(failure));
+    for path in ["/cookie", "/header", "/status"] {
+        let answer = talk(addr, get(path, ""));
+        assert!(answer.starts_with("HTTP/1.1 500 ") && answer.contains("close\r\n"), "{answer}");
+    }
+    assert_eq!(*sent.borrow(), [Sent::Dropped; 3]);
+    assert!(told.lines()[0].contains("cookie"), "{:?}", told.lines());
+    assert_eq!(told.lines().len(), 3);
+}
+
+#[test]
+fn an_answer_given_with_close_says_that_the_connection_ends() {
+    let (worker, addr) = start::<Http>();
+    worker.on_message(|con, _| con.close_with("bye"));
+    let answer = talk(addr, get("/", ""));
+    assert!(answer.contains("Connection: close\r\n") && answer.ends_with("bye"), "{answer}");
 }
 
 #[test]

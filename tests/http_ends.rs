@@ -96,6 +96,30 @@ fn a_body_that_trickles_is_refused_although_every_byte_is_in_time() {
 }
 
 #[test]
+fn what_came_fast_of_a_body_earns_no_time_for_a_trickle() {
+    let (worker, addr) = start::<Http>();
+    worker.set_limits(Limits::new().body_idle(0.4).body_rate(1000));
+    let client = std::thread::spawn(move || {
+        let mut stream = raw_connect(addr);
+        let head = "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 100000\r\n\r\n";
+        stream.write_all(head.as_bytes()).expect("a head");
+        // At the lowest rate it would have taken a minute.
+        stream.write_all(&vec![b'x'; 60_000]).expect("a piece");
+        let begun = Instant::now();
+        stream.set_read_timeout(Some(Duration::from_millis(50))).expect("an option");
+        while stream.peek(&mut [0]).is_err() && begun.elapsed() < Duration::from_secs(5) {
+            let _ = stream.write_all(b"x");
+        }
+        let passed = begun.elapsed();
+        stream.set_read_timeout(Some(PATIENCE)).expect("an option");
+        (passed, String::from_utf8_lossy(&read_to_end(&mut stream)).into_owned())
+    });
+    let (passed, answer) = finish(client);
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{passed:?}: {answer}");
+    assert!(passed < Duration::from_secs(3), "{passed:?}");
+}
+
+#[test]
 fn a_body_that_comes_fast_enough_may_take_longer_than_a_pause_may() {
     let (worker, addr) = start::<Http>();
     worker.set_limits(Limits::new().body_idle(0.3).body_rate(10));

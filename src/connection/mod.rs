@@ -228,8 +228,9 @@ impl<P: Protocol, R: Role> Connection<P, R> {
         self.with_slot(|lp, slot| slot.begin_close(lp, crate::Farewell::Asked));
     }
 
-    /// `send`, then `close`.
+    /// `send`, then `close`. An http answer says that the connection ends behind it.
     pub fn close_with<'m>(&self, last: impl Into<P::Outgoing<'m>>) {
+        self.with_slot(|lp, slot| slot.nothing_follows(lp));
         self.send(last);
         self.close();
     }

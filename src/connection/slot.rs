@@ -45,6 +45,13 @@ pub(crate) struct ClientSide<P> {
 }
 
 impl<P: Protocol, R: Role> Slot<P, R> {
+    /// What is on is finished, and nothing behind it.
+    pub(crate) fn nothing_follows(self: &Rc<Self>, lp: &Rc<Loop>) {
+        if let Some(((), pad)) = self.ask(Farewell::Stopping, |p, cx| p.on_last(cx)) {
+            self.apply(lp, pad);
+        }
+    }
+
     pub(crate) fn new(
         core: Core,
         protocol: Option<P>,
@@ -234,7 +241,10 @@ impl<P: Protocol, R: Role> Slot<P, R> {
             None if failure.foreign && self.is_first(Stranger::Page) => {
                 log::warn!("{:?}: {failure}{FIRST}", self.handle());
             }
-            None if R::ACCEPTED => log::debug!("{:?}: {failure}", self.handle()),
+            // What a stranger did; a message that could not be encoded is the program's own.
+            None if R::ACCEPTED && failure.kind() != FailureKind::Encode => {
+                log::debug!("{:?}: {failure}", self.handle());
+            }
             None => log::warn!("{:?}: {failure}", self.handle()),
         }
     }
@@ -484,11 +494,7 @@ impl<P: Protocol, R: Role> Endpoint for Slot<P, R> {
             Ending::Asked => self.begin_close(lp, Farewell::Asked),
             Ending::Stopping => self.begin_close(lp, Farewell::Stopping),
             Ending::AtOnce => self.destroy(lp),
-            Ending::Last => {
-                if let Some(((), pad)) = self.ask(Farewell::Stopping, |p, cx| p.on_last(cx)) {
-                    self.apply(lp, pad);
-                }
-            }
+            Ending::Last => self.nothing_follows(lp),
         }
     }
 

@@ -488,6 +488,10 @@ pub trait Protocol: 'static {
     #[doc(hidden)]
     fn on_last(&mut self, _cx: &mut Context) {}
 
+    /// What the program sent could not be encoded: what the peer hears instead.
+    #[doc(hidden)]
+    fn on_unsent(&mut self, _out: &mut Vec<u8>, _cx: &mut Context) {}
+
     /// Whether the program has callbacks for pings and for pongs.
     #[doc(hidden)]
     fn wants(&mut self, _pings: bool, _pongs: bool) {}

@@ -41,6 +41,8 @@ pub(crate) struct Listening<P: Serve> {
     pub(crate) paused: Cell<bool>,
     /// Not accepting, because there are as many connections as there may be.
     crowded: Cell<bool>,
+    /// Never to be bound again, or at all.
+    unlistened: Cell<bool>,
     bound: RefCell<Option<Rc<Bound<P>>>>,
     connections: RefCell<Connections>,
     topics: Table,
@@ -122,6 +124,7 @@ impl<P: Serve> Listening<P> {
                 told: Cell::new(0),
                 paused: Cell::new(false),
                 crowded: Cell::new(false),
+                unlistened: Cell::new(false),
                 bound: RefCell::new(None),
                 connections: RefCell::default(),
                 topics: Table::default(),
@@ -269,7 +272,7 @@ impl<P: Serve> Listening<P> {
 
 impl<P: Serve> Listens for Listening<P> {
     fn bind(&self, lp: &Rc<Loop>) -> Result<(), Error> {
-        if self.bound.borrow().is_some() {
+        if self.bound.borrow().is_some() || self.unlistened.get() {
             return Ok(());
         }
         if self.secure.get() && self.tls.borrow().is_none() {
@@ -312,6 +315,7 @@ impl<P: Serve> Listens for Listening<P> {
     }
 
     fn unlisten(&self, lp: &Rc<Loop>) {
+        self.unlistened.set(true);
         let bound = self.bound.borrow_mut().take();
         if let Some(bound) = bound {
             lp.set_alarm(&bound.alarm, bound.key, None);

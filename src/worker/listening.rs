@@ -114,7 +114,8 @@ impl<P: Serve> Worker<P> {
         self.any().local_addr()
     }
 
-    /// Closes the listening socket and leaves connections alone. (Manual: Worker::unlisten.)
+    /// Closes the listening socket and leaves connections alone; before the start: it is never
+    /// opened. (Manual: Worker::unlisten.)
     pub fn unlisten(&self) {
         let worker = registry::find(self.number);
         with_loop(|lp| {
@@ -315,7 +316,7 @@ impl Worker<Http> {
     /// `"https://example.com"`. For connections accepted later. (RFC 6455 §10.2.)
     ///
     /// # Errors
-    /// [`Error::Header`] for what is no origin.
+    /// [`Error::Address`] for what is no origin.
     pub fn allow_origin(&self, origin: &str) -> Result<(), Error> {
         let origin = crate::protocols::websocket::Origin::parse(origin)?;
         self.with_side(|side| side.change_admission(|admission| admission.allowed.push(origin)));
@@ -345,7 +346,7 @@ impl Worker<Websocket> {
     /// admit them. For connections accepted later. (RFC 6455 §10.2.)
     ///
     /// # Errors
-    /// [`Error::Header`] for what is no origin.
+    /// [`Error::Address`] for what is no origin.
     pub fn allow_origin(&self, origin: &str) -> Result<(), Error> {
         let origin = crate::protocols::websocket::Origin::parse(origin)?;
         self.with_side(|side| side.change_admission(|admission| admission.allowed.push(origin)));

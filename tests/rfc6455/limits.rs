@@ -239,6 +239,26 @@ fn times() -> Vec<Row> {
         })
         .fed("binary (no FIN) \"begun\"; then silence; limit of 0.2 s")
         .expected("fails with 1002 by Limits::partial_package"),
+        row(
+            "10.4-empty-fragments",
+            "Empty fragments are no progress: they do not keep a begun message for hours.",
+        )
+        .own(&BOTH, &[WHOLE, 1], |bench, ours, cut| {
+            let mut script = Script::new(ours, cut);
+            script.limits = Limits::new().partial_package(0.3);
+            let mut play = bench.open(&script)?;
+            play.feed(&frame_to(ours, BINARY_MORE, b"begun"), cut)?;
+            let begin = Instant::now();
+            while !play.is_over() && begin.elapsed() < Duration::from_secs(10) {
+                play.feed(&frame_to(ours, MORE, b""), cut)?;
+                play.pass(Duration::from_millis(30));
+            }
+            let heard = play.finish()?;
+            same("failures", &heard.failures.len(), &1)?;
+            says_partial(&heard.failures[0].3)
+        })
+        .fed("binary (no FIN) \"begun\"; then an empty continuation (no FIN) each 0.03 s; limit of 0.3 s")
+        .expected("fails with 1002 by Limits::partial_package"),
         row("10.4-slow-fragments", "A slow peer is not taken for a dead one: an octet at a time, fragment by fragment.")
             .own(&BOTH, &[1], |bench, ours, _| {
                 let one = frame_to(ours, MORE, b"x");

@@ -65,6 +65,17 @@ fn unlisten_closes_the_listening_socket_and_leaves_connections_alone() {
 }
 
 #[test]
+fn unlisten_before_the_start_leaves_the_port_closed() {
+    let free = TcpListener::bind((own_host(), 0)).expect("a port").local_addr().expect("it");
+    let worker = Worker::<Text>::listen(&format!("text://{free}")).expect("an address");
+    worker.unlisten();
+    let other = Worker::<Text>::listen(&format!("text://{}:0", own_host())).expect("an address");
+    turn_until(|| other.local_addr().is_some());
+    assert_eq!(worker.local_addr(), None);
+    assert!(nobody_listens(free), "somebody listens");
+}
+
+#[test]
 fn pause_accept_leaves_newcomers_in_the_kernels_queue_and_resume_takes_them() {
     let (worker, addr) = listening::<Text>("text");
     worker.on_message(|con, line| con.send(line));

@@ -5,7 +5,7 @@
 //! Resolving ─fails→ Failing ─on_error→ Ended      Resolving ─close→ Flushing ─socket→ Ended
 //! ```
 use super::client::AsyncUdpConnection;
-use super::{Complaints, DATAGRAMS_A_TURN, OnDatagram, WAIT_AFTER_ERROR};
+use super::{Complaints, DATAGRAMS_A_TURN, MESSAGES, OnDatagram, WAIT_AFTER_ERROR};
 use super::{divide, encode, judge_length};
 use crate::connection::properties::{Holder, Properties};
 use crate::connection::{Settings, Stage, Status};
@@ -384,9 +384,9 @@ impl<P: Protocol> Dialled<P> {
     /// Reads and delivers, within the budget of a turn.
     fn serve(&self, lp: &Rc<Loop>) {
         let mut buffer = lp.take_receive();
-        let mut budget = DATAGRAMS_A_TURN;
+        let (mut budget, mut messages) = (DATAGRAMS_A_TURN, 0);
         while self.stage.get() == Stage::Open {
-            if budget == 0 {
+            if budget == 0 || messages >= MESSAGES {
                 self.list_again(lp);
                 break;
             }
@@ -396,7 +396,7 @@ impl<P: Protocol> Dialled<P> {
                 None => break,
             };
             match received {
-                Ok(length) => self.received(lp, &mut buffer[..length]),
+                Ok(length) => messages += self.received(lp, &mut buffer[..length]),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
                 Err(e) => {
                     let goes_on = Socket::is_news(&e);
@@ -412,12 +412,13 @@ impl<P: Protocol> Dialled<P> {
         lp.put_receive(buffer);
     }
 
-    fn received(&self, lp: &Rc<Loop>, datagram: &mut [u8]) {
+    /// One datagram: its messages. How many there were.
+    fn received(&self, lp: &Rc<Loop>, datagram: &mut [u8]) -> u32 {
         let settings = self.settings();
         let length = datagram.len();
         if let Err(reason) = judge_length(length, &settings) {
             self.complaints.warn(lp, || format!("{:?}: dropped: {reason}", self.handle()));
-            return;
+            return 0;
         }
         let mut protocol = (self.make)();
         let deliver = |message: P::Incoming<'_>| {
@@ -432,13 +433,15 @@ impl<P: Protocol> Dialled<P> {
         let reply = |answer: &[u8]| {
             self.send_raw(lp, answer);
         };
-        let divided = divide(lp, &mut protocol, datagram, &settings, &self.busy, deliver, reply);
+        let (messages, divided) =
+            divide(lp, &mut protocol, datagram, &settings, &self.busy, deliver, reply);
         if let Err(reason) = divided {
             log::debug!(
                 "{:?}: of a datagram of {length} bytes the rest is dropped: {reason}",
                 self.handle()
             );
         }
+        messages
     }
 }
 

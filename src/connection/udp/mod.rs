@@ -21,6 +21,9 @@ pub use server::UdpConnection;
 /// Datagrams that one socket takes in a turn; what is left goes on the ready list, so that one loud
 /// peer starves nobody.
 const DATAGRAMS_A_TURN: u32 = 64;
+/// Messages that one datagram may hold, and that the datagrams of a turn may hold together: a
+/// datagram of line ends is 65 507 of them, each with its callback.
+const MESSAGES: u32 = 1024;
 /// A socket that failed in a way that says nothing of a datagram is read again after this.
 const WAIT_AFTER_ERROR: Duration = Duration::from_millis(100);
 /// What strangers can cause is said so often at most.
@@ -74,7 +77,8 @@ impl Complaints {
 }
 
 /// Divides a datagram into packages; each message goes to `deliver` until that answers false, what
-/// the protocol answers of its own to `reply`. `Err`: the rest of the datagram is dropped, and why.
+/// the protocol answers of its own to `reply`. How many packages there were, and `Err`: the rest of the
+/// datagram is dropped, and why.
 ///
 /// `busy` is taken while the protocol's methods run: a `send` to their own socket is dropped then.
 fn divide<P: Protocol>(
@@ -85,15 +89,15 @@ fn divide<P: Protocol>(
     busy: &RefCell<()>,
     mut deliver: impl FnMut(P::Incoming<'_>) -> bool,
     mut reply: impl FnMut(&[u8]),
-) -> Result<(), String> {
+) -> (u32, Result<(), String>) {
     let whole = datagram.len();
     // Without a protocol an empty datagram is a message, too.
     if whole == 0 && TypeId::of::<P>() != TypeId::of::<Tcp>() {
-        return Ok(());
+        return (0, Ok(()));
     }
     let mut scratch = lp.take_scratch();
     let mut pad = Pad::default();
-    let mut at = 0;
+    let (mut at, mut messages) = (0, 0);
     let divided = loop {
         scratch.clear();
         let mut cx = Context { pad: &mut pad, scene: settings.scene() };
@@ -106,6 +110,7 @@ fn divide<P: Protocol>(
             Err(violation) => break Err(violation.to_string()),
         };
         at += length;
+        messages += 1;
         let goes_on = message.is_none_or(&mut deliver);
         if !pad.is_empty() {
             let answers = pad.take().answers;
@@ -116,9 +121,12 @@ fn divide<P: Protocol>(
         if !goes_on || at == whole {
             break Ok(());
         }
+        if messages == MESSAGES {
+            break Err(format!("a datagram has {MESSAGES} messages at most"));
+        }
     };
     lp.put_scratch(scratch);
-    divided
+    (messages, divided)
 }
 
 /// How long the first package is, and its message; `None`: it is not whole.

@@ -1,6 +1,7 @@
 //! The socket of a worker over udp, and the handle of a datagram's sender.
 use super::{
-    Complaints, DATAGRAMS_A_TURN, OnDatagram, WAIT_AFTER_ERROR, divide, encode, judge_length,
+    Complaints, DATAGRAMS_A_TURN, MESSAGES, OnDatagram, WAIT_AFTER_ERROR, divide, encode,
+    judge_length,
 };
 use crate::connection::{AnyConnection, Owner, Settings};
 use crate::events::wheel::TimerKey;
@@ -160,6 +161,8 @@ pub(crate) struct DatagramSide<P: Protocol> {
     settings: RefCell<Rc<Settings>>,
     paused: Cell<bool>,
     bound: RefCell<Option<Rc<Bound<P>>>>,
+    /// Never to be bound again, or at all.
+    unlistened: Cell<bool>,
     /// The protocol's methods run.
     busy: RefCell<()>,
     complaints: Complaints,
@@ -179,6 +182,7 @@ impl<P: Protocol> DatagramSide<P> {
             settings: RefCell::new(Rc::new(Settings { terms, owner: Some(owner) })),
             paused: Cell::new(false),
             bound: RefCell::new(None),
+            unlistened: Cell::new(false),
             busy: RefCell::new(()),
             complaints: Complaints::default(),
         })
@@ -206,7 +210,7 @@ impl<P: Protocol> DatagramSide<P> {
 
     /// Datagrams wait in the kernel from now on.
     pub(crate) fn bind(self: &Rc<Self>, lp: &Rc<Loop>) -> Result<(), Error> {
-        if self.bound.borrow().is_some() {
+        if self.bound.borrow().is_some() || self.unlistened.get() {
             return Ok(());
         }
         let Place::Ip(address) = &self.address.place else { return Ok(()) };
@@ -246,6 +250,7 @@ impl<P: Protocol> DatagramSide<P> {
     }
 
     pub(crate) fn unlisten(&self, lp: &Rc<Loop>) {
+        self.unlistened.set(true);
         let bound = self.bound.borrow_mut().take();
         if let Some(bound) = bound {
             lp.set_alarm(&bound.alarm, bound.key, None);
@@ -341,9 +346,9 @@ impl<P: Protocol> Bound<P> {
     /// Reads and delivers, within the budget of a turn.
     fn serve(&self, lp: &Rc<Loop>) {
         let mut buffer = lp.take_receive();
-        let mut budget = DATAGRAMS_A_TURN;
+        let (mut budget, mut messages) = (DATAGRAMS_A_TURN, 0);
         while !self.side.paused.get() {
-            if budget == 0 {
+            if budget == 0 || messages >= MESSAGES {
                 self.list_again(lp);
                 break;
             }
@@ -353,7 +358,9 @@ impl<P: Protocol> Bound<P> {
                 None => break,
             };
             match received {
-                Ok((length, from)) => self.received(lp, &mut buffer[..length], from),
+                Ok((length, from)) => {
+                    messages += self.received(lp, &mut buffer[..length], from);
+                }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
                 Err(e) if Socket::is_news(&e) => {}
                 Err(e) => {
@@ -367,15 +374,15 @@ impl<P: Protocol> Bound<P> {
         lp.put_receive(buffer);
     }
 
-    /// One datagram: its messages, each with its sender.
-    fn received(&self, lp: &Rc<Loop>, datagram: &mut [u8], from: SocketAddr) {
+    /// One datagram: its messages, each with its sender. How many there were.
+    fn received(&self, lp: &Rc<Loop>, datagram: &mut [u8], from: SocketAddr) -> u32 {
         let side = &self.side;
         let settings = side.settings.borrow().clone();
         let length = datagram.len();
         if let Err(reason) = judge_length(length, &settings) {
             let address = &side.address.text;
             side.complaints.warn(lp, || format!("{address}: dropped, from {from}: {reason}"));
-            return;
+            return 0;
         }
         let con = UdpConnection::of(self.key, from);
         let mut protocol = (side.make)();
@@ -391,7 +398,8 @@ impl<P: Protocol> Bound<P> {
         let reply = |answer: &[u8]| {
             self.send_bytes(lp, from, answer);
         };
-        let divided = divide(lp, &mut protocol, datagram, &settings, &side.busy, deliver, reply);
+        let (messages, divided) =
+            divide(lp, &mut protocol, datagram, &settings, &side.busy, deliver, reply);
         if let Err(reason) = divided {
             let address = &side.address.text;
             log::debug!(
@@ -399,6 +407,7 @@ impl<P: Protocol> Bound<P> {
                  {reason}"
             );
         }
+        messages
     }
 
     /// The callback of a datagram has returned: there is no connection that could close.

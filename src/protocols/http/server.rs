@@ -490,6 +490,15 @@ impl Protocol for Http {
         self.forgive_rest(cx.now());
     }
 
+    fn on_unsent(&mut self, out: &mut Vec<u8>, cx: &mut Context) {
+        if self.exchange.stage == Stage::Awaited {
+            refusal(&Refused::new(500, "the server could not make its answer"), out, cx);
+            self.exchange.stage = Stage::Idle;
+            self.exchange.keep_alive = false;
+            cx.close();
+        }
+    }
+
     fn on_last(&mut self, _: &mut Context) {
         self.last = true;
         self.exchange.keep_alive = false;

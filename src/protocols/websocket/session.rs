@@ -241,14 +241,15 @@ impl Session {
             });
         }
         let goes_on = self.goes_on_with(buffer);
-        if goes_on {
-            // Its rest has time for as long as bytes of it come, and pings are none of them.
-            cx.message_goes_on();
-        }
         let Some(head) = Head::read_with(role, self.deflates(), buffer)? else {
             return Ok(Input::Partial);
         };
         let total = self.judge(&head, cx)?;
+        if goes_on && buffer.len() > head.length {
+            // Its rest has time for as long as bytes of it come. Pings are none of them, and neither
+            // is a head: empty fragments would hold what has come for hours.
+            cx.message_goes_on();
+        }
         if total <= buffer.len() {
             return Ok(Input::Package(total));
         }

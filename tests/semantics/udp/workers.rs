@@ -2,8 +2,10 @@
 use super::*;
 use crate::support::log::{keep_log, logged, logged_with};
 use crate::support::{Transcript, run_all_in_time, turn_for};
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::io::ErrorKind;
+use std::rc::Rc;
 use workerman::{Context, Error, Frame, Input, Limits, Protocol, Violation};
 
 #[test]
@@ -317,6 +319,22 @@ fn a_burst_is_delivered_within_a_budget_and_others_are_served_between() {
     turn();
     assert_eq!(seen.count("burst"), 128);
     turn_until(|| seen.count("burst") == 200);
+}
+
+#[test]
+fn the_messages_of_a_datagram_and_of_a_turn_are_bounded() {
+    let (worker, to) = listening::<Text>();
+    let count = Rc::new(Cell::new(0));
+    let c = count.clone();
+    worker.on_message(move |_, _| c.set(c.get() + 1));
+    let peer = peer();
+    // Each of these lines is a callback: what a datagram may hold would be 65 507 of them.
+    peer.send_to(&[b'\n'; 5000], to).expect("the kernel takes it");
+    peer.send_to(&[b'\n'; 600], to).expect("the kernel takes it");
+    turn();
+    assert_eq!(count.get(), 1024, "the rest of the datagram is dropped, the next one waits");
+    turn();
+    assert_eq!(count.get(), 1624);
 }
 
 /// A greeting of its own for each package; state that would show in the next datagram.

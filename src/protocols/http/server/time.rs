@@ -25,7 +25,12 @@ impl Http {
     /// More of a body has come: so much of it is here.
     pub(super) fn more_body(&mut self, bytes: usize, cx: &Context) {
         let now = cx.now();
-        self.body.get_or_insert_with(|| Box::new((now, 0))).1 = bytes;
+        let body = self.body.get_or_insert_with(|| Box::new((now, 0)));
+        body.1 = bytes;
+        // What came fast earns no time for later: begun as if it had come at the lowest rate.
+        if let Some(begun) = earned(bytes, cx.limits()).and_then(|earned| now.checked_sub(earned)) {
+            body.0 = body.0.min(begun);
+        }
         self.since = Some(now);
     }
 
@@ -45,10 +50,8 @@ impl Http {
     /// The earlier of two: no byte for so long, or too few since the body began.
     pub(super) fn body_due(&self, limits: &Limits) -> Option<Instant> {
         let stalled = self.since?.checked_add(limits.body_idle);
-        let Some((begun, bytes)) = self.body.as_deref().filter(|_| limits.body_rate > 0) else {
-            return stalled;
-        };
-        let earned = Duration::from_secs_f64(*bytes as f64 / limits.body_rate as f64);
+        let Some((begun, bytes)) = self.body.as_deref() else { return stalled };
+        let Some(earned) = earned(*bytes, limits) else { return stalled };
         let late = begun.checked_add(limits.body_idle.saturating_add(earned));
         stalled.into_iter().chain(late).min()
     }
@@ -99,4 +102,10 @@ impl Http {
         );
         Err(self.refuse(Refused::new(503, "the server did not answer (Limits::answer)"), cx))
     }
+}
+
+/// How long so much of a body may take; `None`: as long as it likes.
+fn earned(bytes: usize, limits: &Limits) -> Option<Duration> {
+    let rate = limits.body_rate;
+    (rate > 0).then(|| Duration::from_secs_f64(bytes as f64 / rate as f64))
 }
