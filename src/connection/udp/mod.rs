@@ -77,8 +77,8 @@ impl Complaints {
 }
 
 /// Divides a datagram into packages; each message goes to `deliver` until that answers false, what
-/// the protocol answers of its own to `reply`. How many packages there were, and `Err`: the rest of the
-/// datagram is dropped, and why.
+/// the protocol answers of its own to `reply`. How many packages there were, and `Err`: the rest of
+/// the datagram is dropped, and why.
 ///
 /// `busy` is taken while the protocol's methods run: a `send` to their own socket is dropped then.
 fn divide<P: Protocol>(

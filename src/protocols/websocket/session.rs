@@ -246,8 +246,8 @@ impl Session {
         };
         let total = self.judge(&head, cx)?;
         if goes_on && buffer.len() > head.length {
-            // Its rest has time for as long as bytes of it come. Pings are none of them, and neither
-            // is a head: empty fragments would hold what has come for hours.
+            // Its rest has time for as long as bytes of it come. Pings are none of them, and
+            // neither is a head: empty fragments would hold what has come for hours.
             cx.message_goes_on();
         }
         if total <= buffer.len() {
