@@ -244,20 +244,24 @@ impl<P: Protocol, R: Role> Slot<P, R> {
     }
 
     #[cold]
-    fn unencodable(self: &Rc<Self>, lp: &Rc<Loop>, violation: Violation) -> Sent {
+    fn unencodable(&self, lp: &Loop, violation: Violation) -> Sent {
         self.core.dropped_unencodable(lp, violation.to_string());
-        if !self.core.has(ELSEWHERE) {
-            // Whoever waits for an answer hears that there is none.
-            let mut out = self.core.take_out(lp);
-            let told =
-                self.ask(Farewell::Asked, |protocol, cx| protocol.on_unsent(&mut out.bytes, cx));
-            self.core.put_out(lp, out);
-            if let Some(((), pad)) = told {
-                self.core.mark_dirty(lp);
-                self.apply(lp, pad);
-            }
-        }
         Sent::Dropped
+    }
+
+    /// A message could not be encoded, and the program has been told: whoever still waits for an
+    /// answer hears that there is none.
+    pub(super) fn tell_unsent(self: &Rc<Self>, lp: &Rc<Loop>) {
+        if self.core.has(ELSEWHERE) {
+            return;
+        }
+        let mut out = self.core.take_out(lp);
+        let told = self.ask(Farewell::Asked, |protocol, cx| protocol.on_unsent(&mut out.bytes, cx));
+        self.core.put_out(lp, out);
+        if let Some(((), pad)) = told {
+            self.core.mark_dirty(lp);
+            self.apply(lp, pad);
+        }
     }
 
     /// No session, or not yet: the message waits for the one to come, already encoded by that one's

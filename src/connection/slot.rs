@@ -279,6 +279,9 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         if let Some(drops) = self.core.take_drops(lp) {
             self.on_error(lp, ErrorCode::SendFail, &drops);
             self.core.report_drops(lp);
+            if drops.kind() == FailureKind::Encode {
+                self.tell_unsent(lp);
+            }
         }
         let failure = self.core.with_rare(|rare| rare.failure.take());
         if let Some(failure) = failure {

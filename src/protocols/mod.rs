@@ -488,7 +488,7 @@ pub trait Protocol: 'static {
     #[doc(hidden)]
     fn on_last(&mut self, _cx: &mut Context) {}
 
-    /// What the program sent could not be encoded: what the peer hears instead.
+    /// What the program sent could not be encoded, and it knows: what the peer hears instead.
     #[doc(hidden)]
     fn on_unsent(&mut self, _out: &mut Vec<u8>, _cx: &mut Context) {}
 
