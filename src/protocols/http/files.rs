@@ -21,18 +21,35 @@ pub(super) struct About {
 
 /// Opens a regular file. Anything else may have no end, or wait for one.
 pub(super) fn open(path: &Path) -> io::Result<(File, About)> {
-    let not_regular = || io::Error::new(io::ErrorKind::NotFound, "not a regular file");
-    // Asked before it is opened, too: to open a pipe would wait for its other end.
+    // Asked before it is opened, too: to open some devices is to do something.
     if !fs::metadata(path)?.is_file() {
         return Err(not_regular());
     }
-    let file = File::open(path)?;
+    open_at_once(path)
+}
+
+/// What stands there may have changed since it was asked: a pipe that took the file's place is
+/// opened without waiting for its other end (`O_NONBLOCK`, which means nothing for a regular file,
+/// open(2)), and the opened file itself is judged.
+fn open_at_once(path: &Path) -> io::Result<(File, About)> {
+    let mut options = OpenOptions::new();
+    options.read(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(
+        &mut options,
+        rustix::fs::OFlags::NONBLOCK.bits() as i32,
+    );
+    let file = options.open(path)?;
     let about = file.metadata()?;
     if !about.is_file() {
         return Err(not_regular());
     }
     let modified = about.modified().unwrap_or(SystemTime::UNIX_EPOCH);
     Ok((file, About { bytes: about.len(), modified }))
+}
+
+fn not_regular() -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, "not a regular file")
 }
 
 impl Sending {
@@ -170,4 +187,25 @@ fn private() -> OpenOptions {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     options
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use rustix::fs::{CWD, Mode, mkfifoat};
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    #[test]
+    fn a_pipe_that_took_the_files_place_after_the_look_is_refused_without_waiting() {
+        let path = std::env::temp_dir().join(format!("workerman-pipe-{}", std::process::id()));
+        mkfifoat(CWD, &path, Mode::RUSR | Mode::WUSR).expect("a pipe");
+        let (tell, told) = mpsc::channel();
+        let at = path.clone();
+        std::thread::spawn(move || tell.send(open_at_once(&at).map(drop)));
+        let opened = told.recv_timeout(Duration::from_secs(10));
+        fs::remove_file(&path).expect("its end");
+        let error = opened.expect("it must not wait for a writer").expect_err("no file");
+        assert_eq!(error.kind(), io::ErrorKind::NotFound, "{error}");
+    }
 }
