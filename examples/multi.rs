@@ -8,9 +8,12 @@
 //!
 //!     printf '* it rains\nanna hello\n' | nc -N 127.0.0.1 2352
 //!     curl -d to=anna -d text=hello http://127.0.0.1:2351/push
+//!
+//! The inner ports ask nobody who he is: whoever has an account on this machine may push. Pages may
+//! not, though a browser on this machine would carry their forms to these ports.
 use std::collections::BTreeMap;
 use workerman::prelude::*;
-use workerman::{Limits, Serve};
+use workerman::{Limits, Request, Serve};
 
 const ALL: &str = "all";
 
@@ -56,11 +59,19 @@ fn main() -> Result {
 
     inner.on_message(move |con, line| {
         let line = line.to_string();
+        // The head of a request: what follows is a page's form, whose lines look like ours.
+        if line.contains(" HTTP/") {
+            con.close();
+            return Sent::Dropped;
+        }
         let (to, text) = line.split_once(' ').unwrap_or((&line, ""));
         con.send(answer(push(clients, to, text)))
     });
     page.on_message(move |con, request| match (request.method(), request.path()) {
         ("GET", "/") => con.send(format!("{} clients\n", clients.subscribers(ALL))),
+        ("POST", "/push") if is_of_a_page(&request) => {
+            con.send(Response::new(403).with_body("Pages may not push.\n"))
+        }
         ("POST", "/push") => {
             let (to, text) = (request.post("to"), request.post("text"));
             let count = push(clients, &to.unwrap_or_default(), &text.unwrap_or_default());
@@ -78,6 +89,11 @@ fn say_where<P: Serve>(worker: Worker<P>, name: &str) {
             println!("{}: {}://{addr}", worker.name(), P::NAME);
         }
     });
+}
+
+/// A browser tells of each POST which page it is of; a program does not, unless it wants to.
+fn is_of_a_page(request: &Request) -> bool {
+    ["Origin", "Sec-Fetch-Site"].iter().any(|name| request.header(name).is_some())
 }
 
 /// How many got it.

@@ -2,8 +2,10 @@
 //!
 //!     cargo run --example upload [PORT] [FOLDER]
 //!
-//! Open http://127.0.0.1:2346/ in a browser. Files above 256 KiB never lie in memory as a whole,
+//! Open http://127.0.0.1:2346/ in a browser. Without a FOLDER it makes one that is nobody else's to
+//! enter, in that for temporary files. Files above 256 KiB never lie in memory as a whole,
 //! neither on their way in nor on their way out.
+use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use workerman::prelude::*;
 use workerman::{Limits, Request};
@@ -32,7 +34,7 @@ const PAGE: &str = r#"<!doctype html>
 fn main() -> Result {
     let mut arguments = std::env::args().skip(1);
     let port = arguments.next().unwrap_or("2346".into());
-    let folder = arguments.next().map_or_else(std::env::temp_dir, PathBuf::from);
+    let folder = arguments.next().map_or_else(own_folder, |given| Ok(PathBuf::from(given)))?;
     let worker = Worker::<Http>::listen(&format!("http://127.0.0.1:{port}"))?;
     worker.set_limits(Limits::new().message_bytes(1 << 30));
     let kept = folder.display().to_string();
@@ -57,6 +59,14 @@ fn main() -> Result {
         Ok(())
     });
     Worker::run_all()
+}
+
+/// Everybody may write into the folder for temporary files: there, names that one can foretell may
+/// be another user's links. One that is there already is an error.
+fn own_folder() -> Result<PathBuf> {
+    let folder = std::env::temp_dir().join(format!("workerman-upload-{}", std::process::id()));
+    std::fs::DirBuilder::new().mode(0o700).create(&folder)?;
+    Ok(folder)
 }
 
 /// The client's names are shown, never used: whoever sends a file chooses its name.

@@ -82,6 +82,20 @@ fn multi_pushes_from_its_inner_ports_to_one_user_and_to_all() {
     let push = format!("{page}/push");
     assert_eq!(curl(&["-d", "to=ben", "-d", "text=hello", &push]), "ok 1\n");
     assert_eq!(users[1].line(), r#"recv "hello""#);
+
+    // What a page makes a browser on this machine send reaches neither port.
+    for header in ["Origin: http://evil.test", "Sec-Fetch-Site: cross-site"] {
+        let refused = curl(&["-H", header, "-d", "to=*", "-d", "text=x", &push]);
+        assert_eq!(refused, "Pages may not push.\n");
+    }
+    let mut form = TcpStream::connect(&*inner).expect("it listens");
+    form.set_read_timeout(Some(PATIENCE)).expect("a length that sockets take");
+    form.write_all(b"POST / HTTP/1.1\r\nHost: x\r\n\r\n* x\n").expect("it reads");
+    let mut answer = Vec::new();
+    form.read_to_end(&mut answer).expect("it closes");
+    assert!(answer.is_empty(), "{answer:?}");
+    assert_eq!(curl(&["-d", "to=*", "-d", "text=last", &push]), "ok 3\n");
+    assert_eq!(users[1].line(), r#"recv "last""#);
     users[1].kill();
     let begin = Instant::now();
     while curl(&[&page]) != "2 clients\n" {
