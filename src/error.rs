@@ -80,19 +80,58 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::Address { address, reason } => write!(f, "address {address:?}: {reason}"),
-            Error::Bind { address, source } if source.kind() == io::ErrorKind::AddrInUse => write!(
-                f,
-                "cannot listen on {address}: {source}; another program listens there: \
-                 stop it, choose another port (0 lets the system choose), or share this one: \
-                 worker.set_reuse_port(true), in both programs"
-            ),
-            Error::Bind { address, source } => write!(f, "cannot listen on {address}: {source}"),
+            Error::Bind { address, source } => {
+                write!(f, "cannot listen on {address}: {source}")?;
+                remedy(address, source.kind()).map_or(Ok(()), |remedy| write!(f, "; {remedy}"))
+            }
             Error::Header { name, reason } => write!(f, "header {name:?}: {reason}"),
             Error::Tls { reason } => write!(f, "TLS settings: {reason}"),
             Error::Command { reason } => f.write_str(reason),
             Error::Io { doing, source } => write!(f, "{doing}: {source}"),
         }
     }
+}
+
+/// How to get the listening socket after all, where there is a way that one can name.
+fn remedy(address: &str, kind: io::ErrorKind) -> Option<String> {
+    use io::ErrorKind as Kind;
+    let (scheme, place) = address.split_once("://").unwrap_or(("", address));
+    if scheme.eq_ignore_ascii_case("unix") {
+        return Some(match kind {
+            Kind::AddrInUse => "stop its server, or move the file away, or choose another path",
+            Kind::NotFound => "its folder must be there first",
+            Kind::PermissionDenied => "this user must be allowed to write into its folder",
+            _ => return None,
+        })
+        .map(str::to_owned);
+    }
+    let port = place.trim_end_matches('/').rsplit(':').next()?.parse::<u16>().ok();
+    Some(match (kind, port) {
+        (Kind::AddrInUse, _) => {
+            let datagrams = scheme.eq_ignore_ascii_case("udp");
+            let share = match datagrams {
+                true => "",
+                false => {
+                    ", or share this one: worker.set_reuse_port(true) before it listens, in both \
+                     programs"
+                }
+            };
+            format!(
+                "another program listens there: stop it, choose another port (0 lets the system \
+                 choose){share}"
+            )
+        }
+        // capabilities(7), ip(7); macOS and the BSDs have other words for it, but the same port.
+        (Kind::PermissionDenied, Some(port @ 1..1024)) => format!(
+            "port {port} is below 1024, and those are for privileged programs: choose a higher one \
+             behind a proxy or a port forwarding, or allow this program (Linux: \
+             `setcap cap_net_bind_service=+ep PROGRAM`, or AmbientCapabilities in its systemd unit)"
+        ),
+        (Kind::AddrNotAvailable, _) => "no network interface of this machine has this address: \
+             0.0.0.0 or [::] stands for all of them"
+            .into(),
+        _ => return None,
+    })
 }
 
 impl fmt::Debug for Error {
@@ -144,6 +183,8 @@ pub struct Failure {
     pub(crate) response: Option<Box<Response>>,
     /// A page of another host was refused: whoever serves it wants to know, once.
     pub(crate) foreign: bool,
+    /// Who was connected to fails, not who connects.
+    pub(crate) accepted: bool,
 }
 
 impl Failure {
@@ -158,6 +199,7 @@ impl Failure {
             io: None,
             response: None,
             foreign: false,
+            accepted: false,
         }
     }
 
@@ -217,6 +259,11 @@ impl fmt::Display for Failure {
                     self.elapsed.as_secs_f64()
                 )
             }
+            (_, phase) if self.accepted => write!(
+                f,
+                "{phase} with {peer} fail after {:.4} seconds: {reason}",
+                self.elapsed.as_secs_f64()
+            ),
             (_, phase) => write!(
                 f,
                 "connect {peer} fail after {:.4} seconds ({phase}): {reason}",
@@ -436,6 +483,43 @@ mod tests {
             line.contains("tcp://127.0.0.1:80") && line.contains("choose another port"),
             "{line}"
         );
+    }
+
+    #[test]
+    fn what_cannot_be_bound_says_how_to_mend_it() {
+        use io::ErrorKind as Kind;
+        let line = |address: &str, kind: Kind| {
+            let address = address.to_string();
+            Error::Bind { address, source: kind.into() }.to_string()
+        };
+        let low = line("http://0.0.0.0:80/", Kind::PermissionDenied);
+        for part in ["port 80 ", "cap_net_bind_service", "1024", "proxy"] {
+            assert!(low.contains(part), "{part}: {low}");
+        }
+        let high = line("http://0.0.0.0:8080", Kind::PermissionDenied);
+        assert!(!high.contains("1024"), "no low port, another reason: {high}");
+        let foreign = line("tcp://192.0.2.1:1", Kind::AddrNotAvailable);
+        assert!(foreign.contains("0.0.0.0 or [::]"), "{foreign}");
+        let datagrams = line("udp://127.0.0.1:1", Kind::AddrInUse);
+        assert!(!datagrams.contains("set_reuse_port"), "{datagrams}");
+        for (kind, part) in [
+            (Kind::AddrInUse, "choose another path"),
+            (Kind::NotFound, "its folder"),
+            (Kind::PermissionDenied, "its folder"),
+        ] {
+            let line = line("Unix:///run/80", kind);
+            assert!(line.contains(part) && !line.contains("port"), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_failure_of_an_accepted_connection_does_not_speak_of_connecting() {
+        let failure = |accepted| {
+            let failure = Failure::new(FailureKind::Handshake, Phase::Handshake, "no");
+            Failure { peer: "1.2.3.4:5".into(), accepted, ..failure }.to_string()
+        };
+        assert_eq!(failure(true), "handshake with 1.2.3.4:5 fail after 0.0000 seconds: no");
+        assert_eq!(failure(false), "connect 1.2.3.4:5 fail after 0.0000 seconds (handshake): no");
     }
 
     #[test]

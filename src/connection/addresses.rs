@@ -36,6 +36,12 @@ impl Core {
         }
     }
 
+    /// The same as an address: the path alone of a unix socket.
+    pub(crate) fn remote_text(&self) -> String {
+        let text = self.peer_text();
+        text.strip_prefix("unix://").map(str::to_owned).unwrap_or(text)
+    }
+
     /// For messages and for printing: where the peer is, or was to be.
     pub(crate) fn peer_text(&self) -> String {
         if let Some(remote) = self.remote_addr() {
@@ -44,7 +50,7 @@ impl Core {
         let state = self.state.borrow();
         let Some(rare) = state.rare.as_deref() else { return String::new() };
         match (&rare.unix_path, &rare.dialer) {
-            (Some(path), _) => path.clone(),
+            (Some(path), _) => format!("unix://{path}"),
             (None, Some(dialer)) => dialer.target_text(),
             (None, None) => String::new(),
         }

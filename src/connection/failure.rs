@@ -79,6 +79,7 @@ impl Core {
     /// Adds with whom and since when.
     pub(crate) fn complete(&self, lp: &Loop, mut failure: Failure) -> Failure {
         failure.peer = self.peer_text();
+        failure.accepted = self.dialer().is_none();
         failure.elapsed = match failure.phase {
             Phase::Session => Duration::from_millis(lp.now_ms().saturating_sub(self.opened.get())),
             _ => self.opening_elapsed(lp),

@@ -361,9 +361,10 @@ impl<P: Protocol, R: Role> Connection<P, R> {
         self.local_addr().map_or(0, |addr| addr.port())
     }
 
-    /// `ip:port`, a unix socket's path, or empty: for printing, as PHP's `getRemoteAddress`.
+    /// `ip:port`, a unix socket's path, or empty: for printing, as PHP's `getRemoteAddress`. Clients
+    /// of a unix socket have no names: of an accepted connection it is the path that it came by.
     pub fn remote_address(&self) -> String {
-        self.with_core(|_, core| core.peer_text()).unwrap_or_default()
+        self.with_core(|_, core| core.remote_text()).unwrap_or_default()
     }
 
     /// `ip:port`, a unix socket's path where it has one, or empty.

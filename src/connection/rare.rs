@@ -57,6 +57,7 @@ pub(crate) struct Passing {
     pub(crate) program_bytes: u64,
     pub(crate) remote: Option<SocketAddr>,
     pub(crate) local: Option<SocketAddr>,
+    /// The socket file by which an accepted connection came.
     pub(crate) unix_path: Option<String>,
     pub(crate) successor: Option<Key>,
 }

@@ -105,11 +105,8 @@ impl ClientAddress {
 
     /// `host:port` without a scheme: tcp, as in PHP.
     fn bare(address: &str, name: &'static str) -> Result<Self, String> {
-        if let Some((scheme, rest)) = address.split_once(":/") {
-            return Err(format!(
-                "two slashes follow the scheme: write `{scheme}://{}`",
-                rest.trim_start_matches('/')
-            ));
+        if let Some(reason) = lacks_slashes(address) {
+            return Err(reason);
         }
         let is_websocket = name.eq_ignore_ascii_case("ws");
         let prefix = if name == "tcp" { String::new() } else { format!("{name}://") };
@@ -190,7 +187,8 @@ impl ListenAddress {
             return Err(format!("it is empty: write `{name}://0.0.0.0:port`"));
         }
         let Some((scheme, rest)) = address.split_once("://") else {
-            return Err(format!("the scheme is missing: write `{name}://{address}`"));
+            let missing = || format!("the scheme is missing: write `{name}://{address}`");
+            return Err(lacks_slashes(address).unwrap_or_else(missing));
         };
         let place = match Scheme::of_server(&scheme.to_ascii_lowercase(), rest, name)? {
             Unix::No => Place::Ip(Self::ip(rest, scheme)?),
@@ -272,8 +270,9 @@ impl Scheme {
             _ => {}
         }
         let own = match secure_name {
-            Some(secure) => format!("{name}:// and {secure}://"),
-            None => format!("{name}://"),
+            Some(secure) => format!("{name}:// and {secure}://, "),
+            None if name == "tcp" => String::new(),
+            None => format!("{name}://, "),
         };
         Err(match base {
             "" => format!("the scheme is missing: write `{name}://{rest}`"),
@@ -290,7 +289,7 @@ impl Scheme {
                      AsyncTcpConnection::<{wanted}>"
                 ),
                 None => format!(
-                    "the scheme {scheme}:// is unknown: a connection of type `{name}` takes {own}, \
+                    "the scheme {scheme}:// is unknown: a connection of type `{name}` takes {own}\
                      tcp://, ssl:// and unix://"
                 ),
             },
@@ -332,10 +331,13 @@ impl Scheme {
                 "the worker is of type `{name}`, the address says `{scheme}`: Worker::<{}>",
                 server_type(scheme)
             ),
-            _ => format!(
-                "the scheme {scheme}:// is unknown: a worker of type `{name}` takes {name}://, \
-                 tcp:// and unix://"
-            ),
+            _ => {
+                let own = if name == "tcp" { String::new() } else { format!("{name}://, ") };
+                format!(
+                    "the scheme {scheme}:// is unknown: a worker of type `{name}` takes {own}\
+                     tcp:// and unix://"
+                )
+            }
         })
     }
 }
@@ -399,11 +401,38 @@ fn split_port(place: &str) -> Result<(&str, Option<&str>), String> {
     }
     match place.split_once(':') {
         Some((_, port)) if port.contains(':') => {
-            Err(format!("an IPv6 address stands in brackets: write `[{place}]`, then `:port`"))
+            let meant = in_brackets(place);
+            Err(format!("an IPv6 address stands in brackets: write `{meant}`"))
         }
         Some((host, port)) => Ok((host, Some(port))),
         None => Ok((place, None)),
     }
+}
+
+/// What colons without brackets may have meant. `::1:80` is an address as a whole, too, but a port
+/// is missing then.
+fn in_brackets(place: &str) -> String {
+    match place.rsplit_once(':') {
+        Some((ip, port)) if ip.parse::<Ipv6Addr>().is_ok() && port.parse::<u16>().is_ok() => {
+            format!("[{ip}]:{port}")
+        }
+        _ if place.parse::<Ipv6Addr>().is_ok() => format!("[{place}]:port"),
+        _ => "[::1]:port".into(),
+    }
+}
+
+/// `ws:/host`, `unix:/run/a`, `/run/a`: what to write instead.
+fn lacks_slashes(address: &str) -> Option<String> {
+    if address.starts_with('/') && !address.starts_with("//") {
+        return Some(format!("the scheme is missing: write `unix://{address}`"));
+    }
+    let (scheme, rest) = address.split_once(':')?;
+    let lower = scheme.to_ascii_lowercase();
+    // A host may be called `unix`; its port tells.
+    let is_file = (lower == "unix" || lower.ends_with("+unix"))
+        && !rest.starts_with(|c: char| c.is_ascii_digit());
+    let rest = if is_file { rest } else { rest.strip_prefix('/')?.trim_start_matches('/') };
+    Some(format!("two slashes follow the scheme: write `{scheme}://{rest}`"))
 }
 
 fn read_port(port: &str) -> Result<u16, String> {

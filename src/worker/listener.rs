@@ -252,8 +252,10 @@ impl<P: Serve> Listening<P> {
         match peer {
             Peer::Ip(remote) => slot.core.set_remote(Some(remote)),
             Peer::Unix => {
-                let path = self.address.text.clone();
-                slot.core.with_rare(|rare| rare.unix_path = Some(path));
+                if let Place::Unix(path) = &self.address.place {
+                    let path = path.display().to_string();
+                    slot.core.with_rare(|rare| rare.unix_path = Some(path));
+                }
             }
         }
         let is_tls = stream.is_tls();

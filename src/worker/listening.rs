@@ -20,6 +20,8 @@ use std::rc::Rc;
 /// datagrams as [`Udp`].
 #[diagnostic::on_unimplemented(
     message = "no worker can listen with `{Self}`",
+    note = "`Ws` is for clients: a WebSocket server is \
+            `Worker::<Websocket>::listen(\"websocket://0.0.0.0:8080\")`",
     note = "a protocol of your own needs `impl workerman::Serve`; within `Udp` stands such a one: \
             `Udp`, `Udp<Text>`"
 )]

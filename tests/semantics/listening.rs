@@ -116,7 +116,9 @@ fn a_stale_unix_socket_file_is_replaced_and_a_live_one_refused() {
     worker.on_message(|con, line| con.send(line));
     turn();
     let live = Worker::<Text>::listen(&address).expect_err("its server lives");
-    assert!(live.to_string().contains(&path.display().to_string()), "{live}");
+    let live = live.to_string();
+    assert!(live.contains(&path.display().to_string()), "{live}");
+    assert!(live.contains("a server listens there") && !live.contains("port"), "{live}");
 
     let mut peer = UnixStream::connect(&path).expect("the first one still listens");
     peer.write_all(b"hello\n").expect("the socket takes it");
@@ -196,6 +198,22 @@ fn unix_takes_relative_paths_and_every_stream_protocol_whatever_the_case_of_the_
     there_and_back::<Frame, Frame>(&format!("unix://{path}"), &format!("unix://{path}"));
     let uri = format!("ws+unix://{path}:/chat");
     there_and_back::<Websocket, Ws>(&format!("unix://{path}"), &uri);
+}
+
+#[test]
+fn the_path_of_a_unix_socket_is_spelled_alike_at_both_ends() {
+    let folder = Folder::new("spelled");
+    let path = folder.path("a.sock").display().to_string();
+    let worker = Worker::<Text>::listen(&format!("UNIX://{path}")).expect("a path");
+    let client = AsyncTcpConnection::<Text>::new(&format!("unix://{path}")).expect("a path");
+    client.connect();
+    turn_until(|| worker.connections().len() == 1 && client.status() == Status::Established);
+    let accepted = worker.connections()[0];
+    // The client has no name: what it came by stands for it.
+    assert_eq!((accepted.remote_address(), accepted.local_address()), (path.clone(), path.clone()));
+    assert_eq!((client.remote_address(), client.local_address()), (path.clone(), String::new()));
+    assert!(format!("{accepted:?}").ends_with(&format!(" unix://{path}")), "{accepted:?}");
+    assert!(format!("{client:?}").ends_with(&format!(" unix://{path}")), "{client:?}");
 }
 
 #[test]

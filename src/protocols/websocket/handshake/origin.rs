@@ -20,13 +20,28 @@ impl Origin {
         let wrong = |reason: &str| {
             Err(Error::address(text, format!("{reason}; an origin looks like https://example.com")))
         };
+        if matches!(text, "*" | "null" | "http://*" | "https://*") {
+            return wrong("every origin, also none, is worker.allow_any_origin()");
+        }
+        if text.contains('*') {
+            return wrong(
+                "a `*` stands for nothing: one allow_origin for each host, or \
+                 worker.allow_any_origin()",
+            );
+        }
         let Some((scheme, authority)) = text.split_once("://") else {
-            return wrong("the scheme is missing");
+            return wrong(&format!("the scheme is missing: write `https://{text}`"));
         };
         if !scheme.starts_with(|c: char| c.is_ascii_alphabetic())
             || !scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b))
         {
             return wrong("the scheme is none");
+        }
+        if let Some(end) = authority.find(['/', '?', '#']).filter(|end| *end > 0) {
+            let authority = &authority[..end];
+            return wrong(&format!(
+                "it ends with the host or its port: write `{scheme}://{authority}`"
+            ));
         }
         let (host, port) = split_port(authority);
         let fits = |b: u8| b.is_ascii_alphanumeric() || b"-._~:[]".contains(&b);
@@ -215,6 +230,18 @@ mod tests {
         for wrong in ["example.com", "https://", "https://a/", "https://a:x", "1://a", "null"] {
             let error = Origin::parse(wrong).expect_err(wrong).to_string();
             assert!(error.contains("looks like https://example.com"), "{error}");
+        }
+        for (wrong, remedy) in [
+            ("*", "worker.allow_any_origin()"),
+            ("https://*", "worker.allow_any_origin()"),
+            ("null", "worker.allow_any_origin()"),
+            ("https://*.a.test", "one allow_origin for each"),
+            ("https://a.test/", "write `https://a.test`"),
+            ("https://a.test:8443/x?y", "write `https://a.test:8443`"),
+            ("a.test", "write `https://a.test`"),
+        ] {
+            let error = Origin::parse(wrong).expect_err(wrong).to_string();
+            assert!(error.contains(remedy), "{error}");
         }
         assert!(Origin::parse("chrome-extension://abcdef").is_ok());
         assert!(Origin::parse("https://[2001:db8::1]:8443").is_ok());
