@@ -21,7 +21,8 @@ use session::See;
 /// Whether `P` does with these samples what a protocol must: the test of a protocol of your own.
 ///
 /// Each sample is fed whole, byte by byte, and in other pieces; several one behind the other; cut
-/// off at any byte; and altered at random, as a peer might that is mad or malicious. Refused is
+/// off at any byte; with other numbers where it has digits; and altered at random, as a peer might
+/// that is mad or malicious. Refused is
 ///
 /// - what gives other messages, answers or another end when it comes in other pieces,
 /// - a length once announced that changes, and a package of no bytes,

@@ -5,6 +5,7 @@ use super::record::{Record, Seen, shown};
 use super::session::{Session, TELLING};
 use super::{Check, Sample};
 use std::fmt;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Random cuts of each stream.
@@ -16,6 +17,19 @@ const CUT_OFF: usize = 64;
 /// Altered streams, at most and at least; so many bytes of them are enough.
 const ALTERED: (usize, usize) = (400, 40);
 const ALTERED_BYTES: usize = 4 << 20;
+
+/// What numbers of a stream become: the most that 32 and 64 bits hold, with sign and without, so that
+/// whatever is added overflows; more than any type holds; and nothing, in many digits.
+const LARGE: [&str; 6] = [
+    "9999999999999999999999999999999999999999",
+    "18446744073709551615",
+    "9223372036854775807",
+    "4294967295",
+    "2147483647",
+    "00000000000000000000000000000000000000000",
+];
+/// Bytes of streams with large numbers, at most.
+const STRETCHED_BYTES: usize = 1 << 20;
 
 /// How a stream is cut.
 #[derive(Clone)]
@@ -87,6 +101,7 @@ pub(super) fn all<P: Protocol>(check: &Check<P>, samples: &[Sample<P>]) -> Resul
         streams.push(bench.sample(at + 1, sample)?);
     }
     bench.chains(samples, &streams)?;
+    bench.large_numbers(&streams)?;
     bench.garbage(&streams)
 }
 
@@ -204,6 +219,30 @@ impl<P: Protocol> Bench<'_, P> {
         choice[self.dice.below(choice.len())]
     }
 
+    /// A peer may write any number where digits say a length.
+    fn large_numbers(&mut self, streams: &[Vec<u8>]) -> Result<(), String> {
+        let mut left = STRETCHED_BYTES;
+        for (sample, stream) in streams.iter().enumerate() {
+            for number in numbers(stream) {
+                for large in LARGE {
+                    let (before, behind) = (&stream[..number.start], &stream[number.end..]);
+                    let stretched = [before, large.as_bytes(), behind].concat();
+                    let Some(rest) = left.checked_sub(stretched.len()) else { continue };
+                    left = rest;
+                    let name = format!(
+                        "sample {} with the number at byte {} as {large}, {}",
+                        sample + 1,
+                        number.start,
+                        shown(&stretched)
+                    );
+                    let whole = self.run(&stretched, &Cut::Whole, &name)?;
+                    self.same(&name, &stretched, &Cut::Each(1), &whole)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Whatever comes, nothing panics, and it is judged alike in all pieces.
     fn garbage(&mut self, streams: &[Vec<u8>]) -> Result<(), String> {
         let bytes: usize = streams.iter().map(Vec::len).sum();
@@ -268,6 +307,18 @@ impl<P: Protocol> Bench<'_, P> {
     fn session(&self) -> Session<'_, P> {
         Session::new((self.check.make)(), &self.terms, &*self.check.see)
     }
+}
+
+/// Where digits stand in a row.
+fn numbers(stream: &[u8]) -> Vec<Range<usize>> {
+    let mut found: Vec<Range<usize>> = Vec::new();
+    for at in (0..stream.len()).filter(|at| stream[*at].is_ascii_digit()) {
+        match found.last_mut() {
+            Some(last) if last.end == at => last.end += 1,
+            _ => found.push(at..at + 1),
+        }
+    }
+    found
 }
 
 /// What `f` makes; a panic is a fault.

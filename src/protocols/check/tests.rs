@@ -402,3 +402,67 @@ fn a_package_that_ends_elsewhere_in_other_pieces_is_told() {
     let fault = fault.expect_err("it takes what is there").to_string();
     assert!(fault.contains("ends at byte 3 where it is fed whole, here at byte 2"), "{fault}");
 }
+
+/// `5:hello,` (netstrings); broken in one way, or in none.
+#[derive(Default)]
+struct Netstring<const FAULT: u8>;
+
+/// The number itself overflows.
+const MULTIPLIES: u8 = 1;
+/// The number fits, and what is added to it does not.
+const ADDS: u8 = 2;
+
+impl<const FAULT: u8> Protocol for Netstring<FAULT> {
+    const NAME: &'static str = "netstring";
+    type Incoming<'a> = &'a [u8];
+    type Outgoing<'a> = &'a [u8];
+
+    fn input(&mut self, buffer: &mut [u8], _: &mut Context) -> Result<Input, Violation> {
+        let Some(colon) = buffer.iter().position(|byte| !byte.is_ascii_digit()) else {
+            return Ok(Input::Partial);
+        };
+        let mut length = Some(0_usize);
+        for digit in &buffer[..colon] {
+            let more = |length: usize| length.checked_mul(10)?.checked_add(usize::from(digit & 15));
+            length = length.and_then(more);
+            assert!(FAULT != MULTIPLIES || length.is_some(), "attempt to multiply");
+        }
+        let whole = length.and_then(|length| length.checked_add(colon + 2));
+        assert!(FAULT != ADDS || length.is_none() || whole.is_some(), "attempt to add");
+        match whole {
+            Some(whole) if buffer[colon] == b':' && colon > 0 => Ok(Input::Package(whole)),
+            _ => Err(Violation::new("no length")),
+        }
+    }
+
+    fn decode<'a>(
+        &mut self,
+        package: &'a mut [u8],
+        _: &'a mut Vec<u8>,
+        _: &mut Context,
+    ) -> Result<Option<&'a [u8]>, Violation> {
+        let from = package.iter().position(|byte| *byte == b':').map_or(0, |colon| colon + 1);
+        Ok(Some(&package[from..package.len() - 1]))
+    }
+
+    fn encode(&mut self, _: &[u8], _: &mut Vec<u8>, _: &mut Context) -> Result<(), Violation> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_length_in_digits_that_overflows_is_found_by_longer_numbers() {
+    let long = || format!("300:{},", "x".repeat(300));
+    fn samples<const FAULT: u8>(long: &str) -> [Sample<Netstring<FAULT>>; 2] {
+        [Sample::bytes("5:hello,").gives(b"hello"), Sample::bytes(long).gives([b'x'; 300])]
+    }
+    assert_eq!(check(samples::<SOUND>(&long())), Ok(()));
+    let fault = check(samples::<MULTIPLIES>(&long())).expect_err("it overflows").to_string();
+    assert!(fault.starts_with("sample 1 with the number at byte 0 as 99"), "{fault}");
+    assert!(fault.contains("b\"99") && fault.contains("it panics: attempt to mul"), "{fault}");
+    let fault = check(samples::<ADDS>(&long())).expect_err("it overflows").to_string();
+    assert!(
+        fault.contains("as 18446744073709551615, b\"184") && fault.contains("to add"),
+        "{fault}"
+    );
+}
