@@ -139,6 +139,10 @@ impl Worker<()> {
     /// any thread; in the main one SIGINT, SIGTERM and SIGHUP stop it, SIGQUIT does so gracefully.
     /// (Manual: Worker::runAll.)
     ///
+    /// In the main thread it also gives the log to stderr (feature `log-file`), if the program has
+    /// installed no logger by then: the first one holds, and a program that installs its own should
+    /// do so before. What the library said earlier is lost without one.
+    ///
     /// # Errors
     /// A port that cannot be had, the error of an `on_worker_start`, a loop with nothing to run, a
     /// call inside a callback.
