@@ -4,6 +4,7 @@ use crate::events::wheel::TimerKey;
 use crate::events::{Callback, Settled, with_loop};
 use crate::{Interval, Outcome};
 use std::cell::RefCell;
+use std::fmt;
 use std::marker::PhantomData;
 use std::rc::Rc;
 use std::time::Duration;
@@ -34,10 +35,20 @@ const SHORTEST_PERIOD: Duration = Duration::from_millis(1);
 /// });
 /// Worker::run_all().unwrap();
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Timer {
     key: TimerKey,
     _not_send: PhantomData<*const ()>,
+}
+
+/// `timer#4294967297`: its [`id`](Timer::id).
+impl fmt::Debug for Timer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.id() {
+            0 => f.write_str("(timer that was never armed)"),
+            id => write!(f, "timer#{id}"),
+        }
+    }
 }
 
 impl Timer {
@@ -98,4 +109,17 @@ fn arm(interval: Interval, repeats: bool, call: Callback<dyn FnMut(TimerKey) -> 
     let length = if repeats { length.max(SHORTEST_PERIOD) } else { length };
     let key = with_loop(|lp| lp.add_timer(length, repeats, call));
     Timer::of(key.unwrap_or(TimerKey::NONE))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timer_prints_as_its_number() {
+        let timer = Timer::delay(3600, || ());
+        assert_eq!(format!("{timer:?}"), format!("timer#{}", timer.id()));
+        let never = Timer::delay(-1, || ());
+        assert_eq!(format!("{never:?}"), "(timer that was never armed)");
+    }
 }

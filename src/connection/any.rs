@@ -93,6 +93,13 @@ impl AnyConnection {
 /// `ws#3 127.0.0.1:1234`
 impl fmt::Debug for AnyConnection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// `ws#3 127.0.0.1:1234`: protocol, id and peer, as lines of the log have them.
+impl fmt::Display for AnyConnection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let peer = self.with_core(|core| (core.id, core.peer_text()));
         match peer {
             Some((id, peer)) => write!(f, "{}#{id} {peer}", self.protocol()),

@@ -128,7 +128,13 @@ impl<P, R> Hash for Connection<P, R> {
 /// `ws#3 127.0.0.1:1234`
 impl<P, R> fmt::Debug for Connection<P, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        AnyConnection::of(self.key).fmt(f)
+        fmt::Display::fmt(self, f)
+    }
+}
+/// `ws#3 127.0.0.1:1234`: protocol, id and peer, as lines of the log have them.
+impl<P, R> fmt::Display for Connection<P, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&AnyConnection::of(self.key), f)
     }
 }
 

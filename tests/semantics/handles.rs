@@ -30,7 +30,7 @@ fn assert_stale<R: Role>(con: Connection<Tcp, R>) {
     assert_eq!((con.any().id(), con.any().protocol()), (0, ""));
     assert_eq!(con.any().send("x"), Sent::Dropped);
     assert_eq!(con.token().get(), None);
-    assert_eq!(format!("{con:?}"), "(ended connection)");
+    assert_eq!(format!("{con:?} {con}"), "(ended connection) (ended connection)");
     con.on_message(|_, _| {});
     con.set_limits(Limits::new());
     con.pause_recv();
@@ -178,6 +178,7 @@ fn handles_compare_hash_and_print() {
     assert_eq!((names.len(), names[&a]), (2, "again"));
     let printed = [format!("{a:?}"), format!("{b:?}"), format!("{:?}", c.any())];
     assert_eq!(printed, ["ws#1 127.0.0.1:1", "ws#2 [::1]:2", "ws#3 example.com:443"]);
+    assert_eq!([a.to_string(), b.to_string(), c.any().to_string()], printed);
 }
 
 #[test]

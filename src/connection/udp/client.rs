@@ -69,6 +69,12 @@ impl<P> Hash for AsyncUdpConnection<P> {
 /// `udp#3 127.0.0.1:1234`
 impl<P: Protocol> fmt::Debug for AsyncUdpConnection<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+/// `udp#3 127.0.0.1:1234`: id and peer, as lines of the log have them.
+impl<P: Protocol> fmt::Display for AsyncUdpConnection<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.with_slot(|_, slot| (slot.id, slot.peer_text())) {
             Some((id, peer)) => write!(f, "udp#{id} {peer}"),
             None => f.write_str("(ended connection)"),

@@ -98,6 +98,12 @@ impl<P> Hash for UdpConnection<P> {
 /// `udp 127.0.0.1:1234`
 impl<P> fmt::Debug for UdpConnection<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+/// `udp 127.0.0.1:1234`: the sender, as lines of the log have it.
+impl<P> fmt::Display for UdpConnection<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "udp {}", self.remote)
     }
 }

@@ -37,6 +37,7 @@ fn connect_queues_on_connect_and_messages_come_from_the_peer_alone() {
     assert_eq!((con.local_ip(), con.local_port()), (Some(own.ip()), own.port()));
     assert_eq!((con.local_address(), con.remote_host()), (own.to_string(), "127.0.0.1".into()));
     assert_eq!(format!("{con:?}"), format!("udp#{} {to}", con.id()));
+    assert_eq!(con.to_string(), format!("{con:?}"));
     assert_eq!(con.send("ping"), Sent::Flushed);
     assert_eq!(next(&far), b"ping");
     stranger.send_to(b"me too", own).expect("the kernel takes it");

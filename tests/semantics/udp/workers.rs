@@ -14,6 +14,7 @@ fn a_datagram_is_delivered_with_its_sender_and_answered() {
     let seen = Transcript::new();
     let s = seen.clone();
     worker.on_message(move |con, data| {
+        assert_eq!(con.to_string(), format!("{con:?}"));
         s.note(format!("{data} {con:?}"));
         assert_eq!(con.remote_address(), con.remote_addr().to_string());
         assert_eq!(
