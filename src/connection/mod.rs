@@ -228,6 +228,10 @@ impl<P: Protocol, R: Role> Connection<P, R> {
     /// answered, at the latest after `Limits::closing`. It cancels a reconnect; twice, it does
     /// nothing. (Manual: TcpConnection::close; RFC 6455 §7.1.1 for a WebSocket.)
     ///
+    /// When the kernel has all bytes the peer may send on for a second. What comes later is answered
+    /// with a reset, which can take what is still on a slow way: where a protocol has no farewell of
+    /// its own ([`Text`](crate::Text)), let the peer say that it has all, or end first.
+    ///
     /// On a client before its handshake is complete it is [`destroy`](Self::destroy); outside a
     /// session it ends the handle.
     pub fn close(&self) {

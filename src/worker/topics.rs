@@ -151,7 +151,8 @@ fn publish(side: &dyn Listens, name: &str, message: Payload<'_>, but: u64) -> us
 impl WorkerRef {
     /// Sends a message to all connections of this worker that have subscribed to the topic,
     /// upgraded ones too, each in its own protocol and in the order of their ids; it is encoded
-    /// once for each protocol. Answers for how many it was queued: those that did not drop it.
+    /// once for each protocol. Answers for how many it was queued: those that did not drop it. One
+    /// that subscribed before its handshake was complete counts, and gets it behind that.
     ///
     /// A WebSocket gets it uncompressed, and in the kind that `set_websocket_type` asks for.
     ///
@@ -200,7 +201,8 @@ impl<P: Serve> Worker<P> {
 
 impl<P: Serve + Prepare> Worker<P> {
     /// Sends a message to every connection of this worker, encoded once, in the order of their ids.
-    /// Answers for how many it was queued: those that did not drop it. Upgraded ones speak another
+    /// Answers for how many it was queued: those that did not drop it, also those whose handshake is
+    /// not complete, since they get it behind that. Upgraded ones speak another
     /// protocol and get nothing: let them subscribe to a topic. (Manual: how to broadcast data.)
     ///
     /// ```
