@@ -97,39 +97,39 @@ fn remedy(address: &str, kind: io::ErrorKind) -> Option<String> {
     use io::ErrorKind as Kind;
     let (scheme, place) = address.split_once("://").unwrap_or(("", address));
     if scheme.eq_ignore_ascii_case("unix") {
-        return Some(match kind {
-            Kind::AddrInUse => "stop its server, or move the file away, or choose another path",
-            Kind::NotFound => "its folder must be there first",
-            Kind::PermissionDenied => "this user must be allowed to write into its folder",
-            _ => return None,
-        })
-        .map(str::to_owned);
+        return of_socket_file(kind).map(str::to_owned);
     }
     let port = place.trim_end_matches('/').rsplit(':').next()?.parse::<u16>().ok();
     Some(match (kind, port) {
         (Kind::AddrInUse, _) => {
-            let datagrams = scheme.eq_ignore_ascii_case("udp");
-            let share = match datagrams {
-                true => "",
-                false => {
-                    ", or share this one: worker.set_reuse_port(true) before it listens, in both \
-                     programs"
-                }
-            };
-            format!(
-                "another program listens there: stop it, choose another port (0 lets the system \
-                 choose){share}"
-            )
+            let mut ways =
+                "another program listens there: stop it, choose another port (0 lets the \
+                            system choose)"
+                    .to_string();
+            if !scheme.eq_ignore_ascii_case("udp") {
+                ways += ", or share this one: worker.set_reuse_port(true), in both programs";
+            }
+            ways
         }
-        // capabilities(7), ip(7); macOS and the BSDs have other words for it, but the same port.
+        // capabilities(7), ip(7)
         (Kind::PermissionDenied, Some(port @ 1..1024)) => format!(
             "port {port} is below 1024, and those are for privileged programs: choose a higher one \
              behind a proxy or a port forwarding, or allow this program (Linux: \
              `setcap cap_net_bind_service=+ep PROGRAM`, or AmbientCapabilities in its systemd unit)"
         ),
         (Kind::AddrNotAvailable, _) => "no network interface of this machine has this address: \
-             0.0.0.0 or [::] stands for all of them"
+                                        0.0.0.0 or [::] stands for all of them"
             .into(),
+        _ => return None,
+    })
+}
+
+fn of_socket_file(kind: io::ErrorKind) -> Option<&'static str> {
+    use io::ErrorKind as Kind;
+    Some(match kind {
+        Kind::AddrInUse => "stop its server, or move the file away, or choose another path",
+        Kind::NotFound => "its folder must be there first",
+        Kind::PermissionDenied => "this user must be allowed to write into its folder",
         _ => return None,
     })
 }
