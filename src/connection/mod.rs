@@ -228,9 +228,9 @@ impl<P: Protocol, R: Role> Connection<P, R> {
     /// answered, at the latest after `Limits::closing`. It cancels a reconnect; twice, it does
     /// nothing. (Manual: TcpConnection::close; RFC 6455 §7.1.1 for a WebSocket.)
     ///
-    /// When the kernel has all bytes the peer may send on for a second. What comes later is answered
-    /// with a reset, which can take what is still on a slow way: where a protocol has no farewell of
-    /// its own ([`Text`](crate::Text)), let the peer say that it has all, or end first.
+    /// When the kernel has all bytes the peer may send on for a second. What comes later is
+    /// answered with a reset, which can take what is still on a slow way: where a protocol has no
+    /// farewell of its own ([`Text`](crate::Text)), let the peer say that it has all, or end first.
     ///
     /// On a client before its handshake is complete it is [`destroy`](Self::destroy); outside a
     /// session it ends the handle.
@@ -371,8 +371,9 @@ impl<P: Protocol, R: Role> Connection<P, R> {
         self.local_addr().map_or(0, |addr| addr.port())
     }
 
-    /// `ip:port`, a unix socket's path, or empty: for printing, as PHP's `getRemoteAddress`. Clients
-    /// of a unix socket have no names: of an accepted connection it is the path that it came by.
+    /// `ip:port`, a unix socket's path, or empty: for printing, as PHP's `getRemoteAddress`.
+    /// Clients of a unix socket have no names: of an accepted connection it is the path that it
+    /// came by.
     pub fn remote_address(&self) -> String {
         self.with_core(|_, core| core.remote_text()).unwrap_or_default()
     }

@@ -201,8 +201,8 @@ impl<P: Serve> Worker<P> {
 
 impl<P: Serve + Prepare> Worker<P> {
     /// Sends a message to every connection of this worker, encoded once, in the order of their ids.
-    /// Answers for how many it was queued: those that did not drop it, also those whose handshake is
-    /// not complete, since they get it behind that. Upgraded ones speak another
+    /// Answers for how many it was queued: those that did not drop it, also those whose handshake
+    /// is not complete, since they get it behind that. Upgraded ones speak another
     /// protocol and get nothing: let them subscribe to a topic. (Manual: how to broadcast data.)
     ///
     /// ```

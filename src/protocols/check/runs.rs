@@ -18,8 +18,8 @@ const CUT_OFF: usize = 64;
 const ALTERED: (usize, usize) = (400, 40);
 const ALTERED_BYTES: usize = 4 << 20;
 
-/// What numbers of a stream become: the most that 32 and 64 bits hold, with sign and without, so that
-/// whatever is added overflows; more than any type holds; and nothing, in many digits.
+/// What numbers of a stream become: the most that 32 and 64 bits hold, with sign and without, so
+/// that whatever is added overflows; more than any type holds; and nothing, in many digits.
 const LARGE: [&str; 6] = [
     "9999999999999999999999999999999999999999",
     "18446744073709551615",
