@@ -139,4 +139,9 @@ fn a_refused_page_gets_a_short_403_and_the_log_shows_the_call_that_admits_it() {
     assert_eq!(seen.lines()[2], "SessionFail Handshake");
     let line = &seen.lines()[3];
     assert!(line.contains("worker.allow_origin(\"https://evil.test\")"), "{line}");
+    // The stranger connected, not we: it is the handshake that failed.
+    assert!(
+        line.starts_with("handshake with 127.0.0.1:") && line.contains(" fail after "),
+        "{line}"
+    );
 }
