@@ -8,13 +8,16 @@ use workerman::Deflate;
 /// Our client takes this answer: what comes may be compressed.
 fn takes(wishes: &str, deflate: Deflate, answer: &str) -> Case {
     passes([frame(TEXT | RSV1, HELLO)], [text("Hello")])
-        .with(&peer(wishes, Some(deflate), &[answer]))
+        .with(&peer("answered", wishes, Some(deflate), &[answer]))
         .only(Ours::Client)
 }
 
 /// Our client fails the connection, and says this.
 fn refuses(wishes: &str, deflate: Option<Deflate>, answer: &[&str], part: &'static str) -> Case {
-    passes([], []).with(&peer(wishes, deflate, answer)).only(Ours::Client).ends(End::Refuses(part))
+    passes([], [])
+        .with(&peer("answered", wishes, deflate, answer))
+        .only(Ours::Client)
+        .ends(End::Refuses(part))
 }
 
 /// Whatever the program wanted.
@@ -28,7 +31,7 @@ pub(crate) fn rows() -> Vec<Row> {
 
 fn general() -> Vec<Row> {
     let long = "plain ".repeat(500);
-    let plain = peer("Deflate::new()", Some(Deflate::new()), &[]);
+    let plain = peer("answered", "Deflate::new()", Some(Deflate::new()), &[]);
     vec![
         row("5.1-accepted", "A client to whom the server agrees uses the extension.").case(takes(
             "",

@@ -68,7 +68,7 @@ fn examples() -> Vec<Row> {
 const TWO_FLUSHED: &[u8] = &[0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00, 0x00, 0x00, 0xff, 0xff];
 
 fn blocks() -> Vec<Row> {
-    let words: String = (0..3000).map(|i| format!("{:x} ", i * 7919 % 65_521)).collect();
+    let words: String = (0..1000).map(|i| format!("{:04x} ", i * 7919 % 65_521)).collect();
     let message = words.as_bytes();
     let level = |level: i32| {
         let packed = pack_all(&[message], level, 15).remove(0);
@@ -81,7 +81,7 @@ fn blocks() -> Vec<Row> {
     vec![
         row("7.2.1-block-types", "Blocks of every type may come: stored, fixed, dynamic.")
             .cases([0, 1, 6, 9].map(level))
-            .fed("17 000 octets of text, by zlib's levels 0, 1, 6 and 9")
+            .fed("5000 octets of text, by zlib's levels 0, 1, 6 and 9")
             .expected("the text as it was"),
         row("7.2.1-many-blocks", "A message may have many blocks, BFINAL set on some of them.")
             .case(deflated(passes([frame(TEXT | RSV1, &both)], [text("HelloHello")])))
@@ -99,7 +99,7 @@ fn blocks() -> Vec<Row> {
         )),
         row("7.2.2-large", "Large messages inflate as they were.")
             .case({
-                let large = words.repeat(60);
+                let large = words.repeat(200);
                 let packed = pack(large.as_bytes());
                 deflated(passes([frame(TEXT | RSV1, packed)], [text(large)])).cuts(&[WHOLE, 1024])
             })
@@ -138,7 +138,7 @@ fn windows() -> Vec<Row> {
             .case({
                 assert!(reaches, "the second message refers to the first");
                 let says = [frame(BINARY | RSV1, &packed[0]), frame(BINARY | RSV1, &packed[1])];
-                deflated(passes(says, [binary(&far), binary(&behind)])).cuts(&[WHOLE, 1, 997])
+                deflated(passes(says, [binary(&far), binary(&behind)])).cuts(&[WHOLE, 7, 997])
             })
             .fed("32 000 octets that do not repeat, then the first 700 of them by reference")
             .expected("both messages as they were"),

@@ -20,14 +20,14 @@ fn offers(wishes: &str, deflate: Deflate, offer: &str) -> Case {
 /// Our server agrees by this answer: what comes may be compressed.
 fn accepts(wishes: &str, deflate: Deflate, offer: &[&str], answer: &str) -> Case {
     passes([frame(TEXT | RSV1, HELLO)], [text("Hello")])
-        .with(&peer(wishes, Some(deflate), offer))
+        .with(&peer("offered", wishes, Some(deflate), offer))
         .only(Ours::Server)
         .header(EXTENSIONS, Some(answer))
 }
 
 /// Our server answers nothing: what it sends is plain, and what comes may not be compressed.
 fn declines(wishes: &str, deflate: Option<Deflate>, offer: &str) -> [Case; 2] {
-    let setup = peer(wishes, deflate, &[offer]);
+    let setup = peer("offered", wishes, deflate, &[offer]);
     let long = "plain ".repeat(500);
     [
         passes([frame(TEXT, "plain")], [text("plain")])
@@ -169,14 +169,14 @@ fn chosen() -> Vec<Row> {
         )
         .cases(["permessage-deflate;", "permessage-deflate; a=\"b", "=", "a b"].map(|wrong| {
             passes([], [])
-                .with(&peer("", Some(everything()), &[wrong]))
+                .with(&peer("offered", "", Some(everything()), &[wrong]))
                 .only(Ours::Server)
                 .ends(End::Status(400))
         }))
         // Without extensions of its own nobody reads the header.
         .case(
             passes([], [])
-                .with(&peer("no compression", None, &["permessage-deflate;"]))
+                .with(&peer("offered", "no compression", None, &["permessage-deflate;"]))
                 .only(Ours::Server)
                 .header(EXTENSIONS, None),
         ),

@@ -36,7 +36,7 @@ pub(crate) fn rows() -> Vec<Row> {
             "for those who write other extensions; there is one here",
         ),
         none(
-            "5.1-fragments-ours",
+            "6.1-fragments-ours",
             "A sender may compress and send a message fragment by fragment.",
             "optional: a message leaves in one frame here (row 6.1-compressed)",
         ),

@@ -70,7 +70,8 @@ fn frames() -> Vec<Row> {
         row("6.1-uncompressed", "An endpoint may leave a message as it is: RSV1 is not set.")
             .own(&BOTH, &[WHOLE, 1], |bench, ours, cut| {
                 let mut script = Script::new(ours, cut);
-                script.setup = Some(peer("", Some(Deflate::new().threshold(100)), &[DEFLATE]));
+                script.setup =
+                    Some(peer("answered", "", Some(Deflate::new().threshold(100)), &[DEFLATE]));
                 let (short, long) = ("s".repeat(99), "l".repeat(100));
                 script.acts = [&*short, &long, ""].map(|text| Act::Text(text.into())).to_vec();
                 let Heard { frames, .. } = bench.play(&script)?;
@@ -159,6 +160,18 @@ fn streams() -> Vec<Row> {
             })
             .fed("no_context_takeover agreed for us; we: the same text three times")
             .expected("the same octets three times, each inflated by itself"),
+        row("7.1.1.2-own-hint", "A client that hinted client_no_context_takeover keeps to it.")
+            .own(&[Ours::Client], &[WHOLE], |bench, ours, cut| {
+                let forgets = everything().client_no_context_takeover(true);
+                let mut script = Script::new(ours, cut);
+                script.setup = Some(peer("answered", "", Some(forgets), &[DEFLATE]));
+                script.acts = vec![Act::Text(far()), Act::Text(far())];
+                let Heard { frames, .. } = bench.play(&script)?;
+                same("texts", &unpack(&frames, 15, false)?, &vec![far(); 2])?;
+                same("the same octets", &frames[0].payload, &frames[1].payload)
+            })
+            .fed("we: client_no_context_takeover(true); the server agrees and does not name it")
+            .expected("the same text is the same octets twice"),
         row("7.2.1-32-kib", "No reference goes further back than 32 768 octets.")
             .own(&BOTH, &[WHOLE], |bench, ours, cut| {
                 // What repeats stands 40 000 octets apart: zlib would refuse a longer distance.
@@ -213,7 +226,8 @@ fn windows() -> Vec<Row> {
             .own(&[Ours::Client], &[WHOLE], |bench, ours, cut| {
                 let small = everything().client_max_window_bits(9).expect("a window");
                 let mut script = Script::new(ours, cut);
-                script.setup = Some(peer("client_max_window_bits(9)", Some(small), &[DEFLATE]));
+                script.setup =
+                    Some(peer("answered", "client_max_window_bits(9)", Some(small), &[DEFLATE]));
                 script.acts = vec![Act::Text(far())];
                 let Heard { frames, .. } = bench.play(&script)?;
                 same("texts", &unpack(&frames, 9, true)?, &vec![far()])
@@ -304,7 +318,7 @@ fn counts_compressed(bench: &Bench, ours: Ours, cut: usize) -> Result<(), String
     let opened = Rc::new(Cell::new(None));
     let here = opened.clone();
     let mut script = Script::new(ours, cut);
-    script.setup = Some(peer("", Some(Deflate::default()), &[DEFLATE]));
+    script.setup = Some(peer("answered", "", Some(Deflate::default()), &[DEFLATE]));
     script.limits = Limits::new().send_buffer_bytes(100_000);
     script.set_server = Some(Rc::new(move |con, _| here.set(Some(con))));
     let mut play = bench.open(&script)?;

@@ -47,15 +47,20 @@ pub(crate) fn alone(wishes: &str, deflate: Deflate) -> Arc<Setup> {
     setup(format!("we: {wishes}"), Some(deflate), &[])
 }
 
-/// What a client offers, or a server answers: the peer's handshake.
-pub(crate) fn peer(wishes: &str, deflate: Option<Deflate>, extensions: &[&str]) -> Arc<Setup> {
+/// What our program wants, and what the peer's handshake has: it has `offered`, or `answered`.
+pub(crate) fn peer(
+    does: &str,
+    wishes: &str,
+    deflate: Option<Deflate>,
+    extensions: &[&str],
+) -> Arc<Setup> {
     let mut name = String::new();
     if !wishes.is_empty() {
         name = format!("we: {wishes}; ");
     }
     match extensions {
         [] => name += "no extension",
-        extensions => name += &format!("`{}`", extensions.join("` `")),
+        extensions => name += &format!("{does} `{}`", extensions.join("` and `")),
     }
     setup(name, deflate, extensions)
 }

@@ -8,11 +8,12 @@ fn shown(bytes: &[u8]) -> String {
         [] => "empty".into(),
         bytes if bytes.len() > 16 => format!("{} octets", bytes.len()),
         bytes if bytes.iter().all(plain) => format!("\"{}\"", String::from_utf8_lossy(bytes)),
-        bytes => {
-            let octets: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-            octets.join(" ")
-        }
+        bytes => hex(bytes),
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ")
 }
 
 fn kind_of(first: u8) -> String {
@@ -50,7 +51,7 @@ pub(super) fn name_of(piece: &Piece) -> String {
             format!("{} of {length} octets, of which {}", kind_of(*first), shown(payload))
         }
         Piece::Raw(bytes) if bytes.len() > 16 => shown(bytes),
-        Piece::Raw(bytes) => format!("octets {}", shown(bytes)),
+        Piece::Raw(bytes) => format!("octets {}", hex(bytes)),
     }
 }
 
