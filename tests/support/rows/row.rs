@@ -26,13 +26,12 @@ pub(crate) struct Row {
     pub(crate) check: Check,
     /// What one run of its own play has in it.
     each: usize,
-    is_long: bool,
 }
 
 /// A row whose cases follow.
 pub(crate) fn row(id: &'static str, says: &'static str) -> Row {
     let check = Check::Cases(Vec::new());
-    Row { id, says, fed: None, expected: None, check, each: 1, is_long: false }
+    Row { id, says, fed: None, expected: None, check, each: 1 }
 }
 
 impl Row {
@@ -72,11 +71,6 @@ impl Row {
         Row { each, ..self }
     }
 
-    /// It begins first, for it takes seconds.
-    pub(crate) fn long(self) -> Self {
-        Row { is_long: true, ..self }
-    }
-
     pub(crate) fn elsewhere(self, file: &'static str, test: &'static str) -> Self {
         Row { check: Check::Elsewhere(file, test), ..self }
     }
@@ -97,7 +91,7 @@ impl Row {
         };
         match &self.check {
             Check::Cases(cases) => cases.iter().map(octets).sum::<usize>() > 50_000,
-            Check::Own(..) => self.is_long || self.id.starts_with("10.4-"),
+            Check::Own(..) => self.id.starts_with("10.4-"),
             Check::Elsewhere(..) | Check::None(_) => false,
         }
     }
