@@ -8,6 +8,8 @@ import sys
 import tempfile
 import unittest
 
+# Nothing is left beside the script.
+sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import autobahn
 

@@ -1,10 +1,12 @@
 //! §6, §6.2: RSV1, fragments, and what is judged when it has been inflated.
-use crate::play::{Event, WHOLE};
+use crate::play::{Event, Heard, Script, WHOLE};
 use crate::row::{
     BINARY, BINARY_MORE, CLOSE, Case, LAST, MORE, PING, PONG, Piece, Row, TEXT, TEXT_MORE, begun,
-    binary, fails, frame, passes, raw, row, text,
+    binary, fails, frame, passes, raw, row, same, text,
 };
 use crate::setup::{HELLO, RSV1, agreed, limits, pack, pack_in_pieces, upto};
+use crate::support::endpoint::{BOTH, frame_to};
+use std::time::{Duration, Instant};
 use workerman::Limits;
 
 pub(crate) fn rows() -> Vec<Row> {
@@ -220,6 +222,25 @@ fn bounds() -> Vec<Row> {
             "A frame that is longer than any message of the limit is refused at its head.",
         )
         .case(deflated(fails(1009, [begun(TEXT | RSV1, 10_000_000, "")])).limits(limits())),
+        row("8-empty-fragments", "Empty fragments are no progress of a compressed message either.")
+            .own(&BOTH, &[WHOLE], |bench, ours, cut| {
+                let mut script = Script::new(ours, cut);
+                script.setup = Some(agreed(""));
+                script.limits = Limits::new().partial_package(0.3);
+                let mut play = bench.open(&script)?;
+                play.feed(&frame_to(ours, TEXT_MORE | RSV1, &HELLO[..3]), cut)?;
+                let begin = Instant::now();
+                while !play.is_over() {
+                    same("in time", &(begin.elapsed() < Duration::from_secs(5)), &true)?;
+                    play.feed(&frame_to(ours, MORE, b""), cut)?;
+                    play.pass(Duration::from_millis(30));
+                }
+                let Heard { failures, .. } = play.finish()?;
+                let says = failures.first().map_or("", |failure| &failure.3);
+                same(says, &says.contains("Limits::partial_package"), &true)
+            })
+            .fed("text RSV1 (no FIN), then an empty continuation (no FIN) each 0.03 s; limit of 0.3 s")
+            .expected("fails by Limits::partial_package"),
         row("8-fragments", "Compressed messages have the same limit of fragments.")
             .case(
                 deflated(passes(cut(TEXT, HELLO, &[1, 2, 3]), [text("Hello")]))
