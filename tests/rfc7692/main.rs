@@ -9,6 +9,7 @@ mod support;
 
 mod answers;
 mod blocks;
+mod distance;
 mod framing;
 mod offers;
 mod others;

@@ -56,11 +56,6 @@ pub(crate) fn rows() -> Vec<Row> {
             "no block here has BFINAL: messages are flushed, not finished; row 7.2.1-padding reads it",
         ),
         none(
-            "7.3-shorter",
-            "A side without takeover may send as it is what compressing would not make shorter.",
-            "optional: Deflate::threshold decides by length (row 6.1-uncompressed)",
-        ),
-        none(
             "8-secrets",
             "Compression beside secrets in a secure transport tells of them by lengths (CRIME).",
             "advice to programs: nothing is compressed unless they ask (row 5-offer), and the \

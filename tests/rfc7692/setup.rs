@@ -1,4 +1,5 @@
 //! How both sides are set up, and compressed octets made and read by zlib itself.
+use crate::distance::farthest;
 use crate::play::{Frame, Setup};
 use crate::row::TEXT;
 use std::sync::Arc;
@@ -117,22 +118,26 @@ pub(crate) fn upto(packed: &[u8], made: u64) -> &[u8] {
     panic!("zlib finds nothing wrong with {packed:x?}");
 }
 
-/// What our side has sent, inflated by a window of so many bits: from message to message, or each
-/// by itself.
+/// What our side has sent, inflated from message to message, or each by itself; nothing in it refers
+/// further back than a window of so many bits.
 pub(crate) fn unpack(frames: &[Frame], bits: u8, takes_over: bool) -> Result<Vec<String>, String> {
-    let mut inflater = Inflate::new(false, bits);
+    let mut inflater = Inflate::new(false, 15);
     let mut texts = Vec::new();
     for frame in frames.iter().filter(|frame| frame.first == TEXT | RSV1) {
         if !takes_over {
-            inflater = Inflate::new(false, bits);
+            inflater = Inflate::new(false, 15);
         }
         // §7.2.2: what was taken off is put on again.
         let stream = [&frame.payload[..], &TAIL].concat();
         let (mut out, before) = (vec![0; 300_000], inflater.total_out());
         let inflated = inflater.decompress(&stream, &mut out, InflateFlush::SyncFlush);
-        inflated.map_err(|e| format!("no right blocks in a window of {bits} bits: {e:?}"))?;
+        inflated.map_err(|e| format!("no right blocks: {e:?}"))?;
         out.truncate((inflater.total_out() - before) as usize);
         texts.push(String::from_utf8(out).map_err(|e| e.to_string())?);
+        let farthest = farthest(&stream)?;
+        if farthest > 1 << bits {
+            return Err(format!("it refers {farthest} octets back, by a window of {bits} bits"));
+        }
     }
     Ok(texts)
 }
