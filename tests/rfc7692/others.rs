@@ -19,6 +19,18 @@ pub(crate) fn rows() -> Vec<Row> {
             "two_sessions_hear_each_other_under_every_agreement",
         ),
         judged(
+            "7.2-python",
+            "What leaves here is read by Python's websockets, and what that sends is read here.",
+            "tests/interop/compressed.rs",
+            "python_echoes_what_we_compress",
+        ),
+        judged(
+            "7.2-node",
+            "What leaves here is read by Node's ws, and what that sends is read here.",
+            "tests/interop/compressed.rs",
+            "node_echoes_what_we_compress",
+        ),
+        judged(
             "7.2.2-damaged",
             "A damaged stream is an error however it is cut, and never a fault of ours.",
             compressed,
