@@ -76,7 +76,13 @@ fn sums() -> Vec<Row> {
             .expected("each message as it was"),
         row("5.4-sizes-65536", "A larger message may be cut into fragments of any size.")
             .cases(powers(65_536, 4))
-            .fed("text and binary of 65536 octets in fragments of 16, 32, … 65536")
+            .case({
+                let letters = letters(65_536);
+                passes(fragmented(TEXT, &letters, 1300), [text(&letters)]).cuts(&[WHOLE, 1024])
+            })
+            .fed(
+                "text and binary of 65536 octets in fragments of 16, 32, … 65536, text of 1300 too",
+            )
             .expected("each message as it was"),
     ]
 }

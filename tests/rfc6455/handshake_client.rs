@@ -57,6 +57,7 @@ fn judges(row: Row, answers: &'static [(&'static str, Edit, Verdict)]) -> Row {
         }
         Ok(())
     })
+    .times(answers.len())
     .fed(&format!("101 with: {}", fed.join(" / ")))
     .expected(&expected.join(" / "))
 }

@@ -80,6 +80,7 @@ fn answers(row: Row, status: &'static str, requests: &'static [Lines], has: Line
         }
         Ok(())
     })
+    .times(requests.len())
     .fed(&format!("`{}`", shown.join("` / `").escape_default().to_string().replace("\\'", "'")))
     .expected(&format!("{status}{}", has_shown.concat()))
 }

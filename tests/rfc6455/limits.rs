@@ -1,11 +1,12 @@
 //! §10.4: what a peer may make us hold, and for how long.
 use crate::fragments::fragmented;
 use crate::framing::{letters, octets};
-use crate::play::{Act, Bench, Play, Script, WHOLE};
+use crate::play::{Act, Bench, Event, Play, Script, WHOLE};
 use crate::row::{
-    BINARY, BINARY_MORE, CLOSE, Case, LAST, MORE, PING, Piece, Row, TEXT, TEXT_MORE, begun, binary,
-    fails, frame, passes, row, same, text,
+    BINARY, BINARY_MORE, CLOSE, Case, LAST, MORE, PING, PONG, Piece, Row, TEXT, TEXT_MORE, begun,
+    binary, fails, frame, passes, row, same, text,
 };
+use crate::sending::numbered;
 use crate::support::endpoint::{BOTH, Ours, frame_to, head_to};
 use std::time::{Duration, Instant};
 use workerman::{FailureKind, Limits};
@@ -115,10 +116,35 @@ fn large() -> Vec<Row> {
             .expected("the message as it was"),
         row("10.4-binary-fragments", "Large binary messages pass in fragments of any size.")
             .cases(
-                [64, 256, 1 << 10, 4 << 10, 64 << 10, 1 << 20].into_iter().flat_map(in_fragments),
+                [64, 256, 1 << 10, 4 << 10, 64 << 10, 1 << 20, 4 << 20]
+                    .into_iter()
+                    .flat_map(in_fragments),
             )
-            .fed("binary of 1 MiB in fragments of 64 and 256 octets, of 16 MiB in 1 KiB to 1 MiB")
+            .fed("binary of 1 MiB in fragments of 64 and 256 octets, of 16 MiB in 1 KiB to 4 MiB")
             .expected("each message as it was"),
+        row(
+            "10.4-pings-between",
+            "Pings among many fragments are each answered, the message passes.",
+        )
+        .case({
+            let (mut says, message) = (Vec::new(), octets(1 << 20));
+            for fragment in fragmented(BINARY, &message, 4 << 10) {
+                says.extend([fragment, frame(PING, "?")]);
+            }
+            let (last, events) = (says.pop(), (0..255).map(|_| Event::Ping(b"?".into())));
+            assert!(last.is_some(), "a ping behind the last fragment");
+            passes(says, events.chain([binary(&message)]))
+                .sends(&[(PONG, &b"?"[..]); 255])
+                .cuts(&[WHOLE, 1024])
+        }),
+        row("10.4-thousand", "A thousand messages at once are each delivered, in their order.")
+            .cases([0, 16, 64, 256, 1024, 4096].map(|length| {
+                let messages: Vec<Vec<u8>> = (0..1000).map(|i| numbered(i, length)).collect();
+                let says = messages.iter().map(|message| frame(BINARY, message));
+                passes(says, messages.iter().map(binary)).cuts(&[WHOLE, 1000])
+            }))
+            .fed("binary of 0, 16, 64, 256, 1024 and 4096 octets, a thousand of each, in one write")
+            .expected("each as it was, in its place"),
         row("10.4-chopped", "Large messages pass however TCP has cut them.")
             .cases([997, 1024, 65_536].map(chopped))
             .fed("binary of 1 MiB, chopped by 997, 1024 and 65536")
@@ -148,7 +174,7 @@ fn large_text(bench: &Bench, ours: Ours, size: usize) -> Result<(), String> {
     let heard = bench.play(&script)?;
     same("failures", &heard.failures.len(), &0)?;
     match &heard.events[..] {
-        [crate::play::Event::Text(text), _] if *text == message => Ok(()),
+        [Event::Text(text), _] if *text == message => Ok(()),
         events => Err(format!("{} events, not the message and a farewell", events.len())),
     }
 }
@@ -165,7 +191,8 @@ pub(crate) fn begun_message_ends(
     let mut play = bench.open(&script)?;
     play.feed(&frame_to(ours, TEXT_MORE, b"begun"), cut)?;
     let begin = Instant::now();
-    while !play.is_over() && begin.elapsed() < Duration::from_secs(10) {
+    while !play.is_over() {
+        same("in time", &(begin.elapsed() < Duration::from_secs(10)), &true)?;
         play.feed(&frame_to(ours, PING, b"?"), cut)?;
         play.pass(Duration::from_millis(30));
     }
@@ -203,9 +230,7 @@ fn slowly(bench: &Bench, ours: Ours, stream: &[u8], first: u8) -> Result<Vec<u8>
     let heard = play.finish()?;
     same("failures", &heard.failures, &Vec::new())?;
     match &heard.events[..] {
-        [crate::play::Event::Text(bytes) | crate::play::Event::Binary(bytes), _] => {
-            Ok(bytes.clone())
-        }
+        [Event::Text(bytes) | crate::play::Event::Binary(bytes), _] => Ok(bytes.clone()),
         events => Err(format!("{events:?}, not the message and a farewell")),
     }
 }
@@ -249,10 +274,13 @@ fn times() -> Vec<Row> {
             let mut play = bench.open(&script)?;
             play.feed(&frame_to(ours, BINARY_MORE, b"begun"), cut)?;
             let begin = Instant::now();
-            while !play.is_over() && begin.elapsed() < Duration::from_secs(10) {
+            while !play.is_over() {
+                // At the end of all patience it would end for want of anything to read.
+                same("in time", &(begin.elapsed() < Duration::from_secs(5)), &true)?;
                 play.feed(&frame_to(ours, MORE, b""), cut)?;
                 play.pass(Duration::from_millis(30));
             }
+            same("not before it", &(begin.elapsed() > Duration::from_millis(290)), &true)?;
             let heard = play.finish()?;
             same("failures", &heard.failures.len(), &1)?;
             says_partial(&heard.failures[0].3)

@@ -170,7 +170,7 @@ fn nobody() -> Vec<Row> {
             "9.1-grammar",
             "A list of extensions that cannot be read fails the connection.",
             "a client fails at anything it did not ask for (row 4.1-extension); a server without \
-             extensions reads none, one with compression is judged by RFC 7692's rows",
+             extensions reads none, one with compression is judged by RFC 7692's rows 5-grammar",
         ),
         none(
             "10.8-sha1",

@@ -4,6 +4,7 @@ use crate::play::{Act, Frame, Script, WHOLE};
 use crate::row::{BINARY, CLOSE, PING, PONG, Row, TEXT, passes, row, same};
 use crate::support::endpoint::{BOTH, Ours, frame_to};
 use std::collections::HashSet;
+use workerman::Limits;
 
 const LENGTHS: [usize; 8] = [0, 1, 125, 126, 127, 128, 65_535, 65_536];
 
@@ -20,6 +21,28 @@ pub(crate) fn rows() -> Vec<Row> {
             }))
             .fed("we: send text and binary of 0, 1, 125, 126, 127, 128, 65535 and 65536 octets")
             .expected("each message as it was; FIN set, no reserved bit; masked by a client alone"),
+        row("6.1-16-mib", "A message of 16 MiB leaves whole, in one frame.").case({
+            let (large, more) = (letters(1 << 20), octets(16 << 20));
+            let word = String::from_utf8(large.clone()).expect("letters");
+            passes([], [])
+                .acts([Act::Text(word), Act::Binary(more.clone())])
+                .limits(Limits::new().send_buffer_bytes(32 << 20))
+                .sends(&[(TEXT, &large), (BINARY, &more)])
+                .cuts(&[WHOLE])
+        }),
+        row("6.1-thousand", "A thousand messages leave as they were, in their order.")
+            .cases([0, 16, 256, 4096].map(|length| {
+                let messages: Vec<Vec<u8>> = (0..1000).map(|i| numbered(i, length)).collect();
+                let sends: Vec<(u8, &[u8])> =
+                    messages.iter().map(|message| (BINARY, &message[..])).collect();
+                passes([], [])
+                    .acts(messages.iter().cloned().map(Act::Binary))
+                    .limits(Limits::new().send_buffer_bytes(32 << 20))
+                    .sends(&sends)
+                    .cuts(&[WHOLE])
+            }))
+            .fed("we: send binary of 0, 16, 256 and 4096 octets, a thousand of each")
+            .expected("each as it was, in its place"),
         row("6.1-order", "Messages leave in the order in which they were sent.").case(
             passes([], [])
                 .acts([Act::Text("1".into()), Act::Binary(vec![2]), Act::Ping(b"3".into())])
@@ -69,6 +92,15 @@ pub(crate) fn rows() -> Vec<Row> {
             .expected("a text frame and a binary one"),
     );
     rows
+}
+
+/// A message that shows its place, where it has room for that.
+pub(crate) fn numbered(place: usize, length: usize) -> Vec<u8> {
+    let mut message = octets(length);
+    for (octet, digit) in message.iter_mut().zip(format!("{place:04}").bytes()) {
+        *octet = digit;
+    }
+    message
 }
 
 fn early(bench: &crate::play::Bench, ours: Ours, cut: usize) -> Result<(), String> {

@@ -294,7 +294,10 @@ impl Session {
         match head.opcode {
             Opcode::Continuation | Opcode::Text | Opcode::Binary => {
                 match head.fin {
-                    false if self.is_open() => cx.message_goes_on(),
+                    // An empty one begins a message, and is no progress of one that has begun.
+                    false if self.is_open() && !(payload.is_empty() && self.is_fragmented()) => {
+                        cx.message_goes_on();
+                    }
                     true if self.is_fragmented() => cx.message_is_whole(),
                     _ => {}
                 }

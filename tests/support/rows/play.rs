@@ -1,17 +1,18 @@
 //! One of our endpoints and a peer that is a bare socket, both on this thread: the peer writes a
 //! piece, the loop turns until our side has read it, so it shows at which octet what came.
-use crate::support::endpoint::{Ours, frame_to};
-use crate::support::{accept_head, raw_listener};
+pub(crate) use super::bench::{Bench, usual_request};
+use crate::support::endpoint::Ours;
 use std::cell::{Cell, RefCell};
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, TcpStream};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use workerman::prelude::*;
 use workerman::{FailureKind, Limits, Phase};
 
 /// What a play may wait for at any one place.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Pieces of this length are the whole.
 pub(crate) const WHOLE: usize = usize::MAX;
@@ -61,6 +62,16 @@ pub(crate) enum Leave {
     Fin,
 }
 
+/// What both endpoints are besides: how ours is set up, what the peer's handshake has.
+pub(crate) struct Setup {
+    /// In a word, for the table.
+    pub(crate) name: String,
+    /// Lines of the peer's handshake beside the necessary ones, each with its line end.
+    pub(crate) lines: String,
+    pub(crate) client: Box<dyn Fn(AsyncTcpConnection<Ws>) + Send + Sync>,
+    pub(crate) worker: Box<dyn Fn(Worker<Websocket>) + Send + Sync>,
+}
+
 type SetClient = Rc<dyn Fn(AsyncTcpConnection<Ws>)>;
 type SetServer = Rc<dyn Fn(TcpConnection<Websocket>, &Request)>;
 type Opens = Rc<dyn Fn(&str) -> Vec<u8>>;
@@ -80,6 +91,7 @@ pub(crate) struct Script {
     /// The peer's handshake where it is not the usual one: a server's answer to this request, or a
     /// client's request (to nothing).
     pub(crate) opens: Option<Opens>,
+    pub(crate) setup: Option<Arc<Setup>>,
     pub(crate) set_client: Option<SetClient>,
     pub(crate) set_server: Option<SetServer>,
 }
@@ -95,6 +107,7 @@ impl Script {
             leave: Leave::Goodbye,
             late: false,
             opens: None,
+            setup: None,
             set_client: None,
             set_server: None,
         }
@@ -116,8 +129,16 @@ pub(crate) struct Heard {
     pub(crate) frames: Vec<Frame>,
 }
 
+impl Heard {
+    /// The value of our handshake's header.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let mut lines = self.head.lines().filter_map(|line| line.split_once(": "));
+        lines.find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+}
+
 #[derive(Clone, Copy)]
-enum Con {
+pub(super) enum Con {
     Client(AsyncTcpConnection<Ws>),
     Server(TcpConnection<Websocket>),
 }
@@ -152,13 +173,13 @@ impl Con {
 
 /// What the callbacks of one play share.
 #[derive(Default)]
-struct Here {
-    heard: RefCell<Heard>,
-    acts: RefCell<Vec<Act>>,
+pub(super) struct Here {
+    pub(super) heard: RefCell<Heard>,
+    pub(super) acts: RefCell<Vec<Act>>,
     con: Cell<Option<Con>>,
     fed: Cell<usize>,
     ended: Cell<bool>,
-    set_server: RefCell<Option<SetServer>>,
+    pub(super) set_server: RefCell<Option<SetServer>>,
 }
 
 macro_rules! watch {
@@ -198,7 +219,15 @@ macro_rules! watch {
 }
 
 impl Here {
-    fn is_open(&self, con: Con) {
+    /// Hears all that the program can.
+    pub(super) fn watch(self: &Rc<Self>, con: Con) {
+        self.con.set(Some(con));
+        either!(con, c => {
+            watch!(c, self);
+        });
+    }
+
+    pub(super) fn is_open(&self, con: Con) {
         self.heard.borrow_mut().opened = true;
         for act in self.acts.take() {
             con.act(&act);
@@ -206,163 +235,25 @@ impl Here {
     }
 }
 
-/// A worker and a listener of this thread, for one play after the other.
-pub(crate) struct Bench {
-    worker: Worker<Websocket>,
-    addr: SocketAddr,
-    listener: TcpListener,
-    now: Rc<RefCell<Rc<Here>>>,
-}
-
-impl Bench {
-    pub(crate) fn new() -> Self {
-        let worker = Worker::<Websocket>::listen("websocket://127.0.0.1:0").expect("it listens");
-        let now: Rc<RefCell<Rc<Here>>> = Rc::default();
-        let current = now.clone();
-        worker.on_connect(move |con| {
-            let here = current.borrow().clone();
-            here.con.set(Some(Con::Server(con)));
-            watch!(con, here);
-            let set = here.set_server.borrow().clone();
-            if let Some(set) = set {
-                con.on_websocket_connect(move |con, request| set(con, request));
-            }
-            con.on_websocket_connected(move |con, _| here.is_open(Con::Server(con)));
-        });
-        Worker::turn(0).expect("the first turn");
-        let addr = worker.local_addr().expect("it is bound");
-        let (listener, _) = raw_listener();
-        listener.set_nonblocking(true).expect("non-blocking");
-        Bench { worker, addr, listener, now }
-    }
-
-    pub(crate) fn worker(&self) -> Worker<Websocket> {
-        self.worker
-    }
-
-    /// What our client asks for where the address ends like this.
-    pub(crate) fn target_of(&self, end: &str) -> Result<String, String> {
-        let addr = self.listener.local_addr().expect("its address");
-        let made = AsyncTcpConnection::<Ws>::new(&format!("ws://{addr}{end}"));
-        let con = made.map_err(|e| e.to_string())?;
-        con.connect();
-        let mut play = self.accept(&Script::new(Ours::Client, WHOLE), Rc::default())?;
-        play.await_head()?;
-        con.destroy();
-        let mut words = play.head.split(' ');
-        words.nth(1).map(String::from).ok_or_else(|| "no request".into())
-    }
-
-    fn accept(&self, script: &Script, here: Rc<Here>) -> Result<Play, String> {
-        let end = Instant::now() + PATIENCE;
-        loop {
-            match self.listener.accept() {
-                Ok((stream, _)) => return Ok(Play::new(script, here, stream)),
-                Err(e) if e.kind() == ErrorKind::WouldBlock && Instant::now() < end => turn(),
-                Err(e) => return Err(format!("no client connected: {e}")),
-            }
-        }
-    }
-
-    /// Plays it to the end of the connection.
-    pub(crate) fn play(&self, script: &Script) -> Result<Heard, String> {
-        let mut play = self.open(script)?;
-        if play.is_refused {
-            return play.finish();
-        }
-        play.feed(&script.says, script.cut)?;
-        match script.leave {
-            Leave::Goodbye => {
-                play.feed(&frame_to(script.ours, 0x88, &1000u16.to_be_bytes()), WHOLE)?;
-            }
-            Leave::Waits => {}
-            Leave::Fin => play.shut(),
-        }
-        play.finish()
-    }
-
-    /// Up to the handshake's end.
-    pub(crate) fn open(&self, script: &Script) -> Result<Play, String> {
-        let here = Rc::new(Here::default());
-        here.acts.replace(script.acts.clone());
-        here.set_server.replace(script.set_server.clone());
-        self.now.replace(here.clone());
-        match script.ours {
-            Ours::Client => self.open_client(script, here),
-            Ours::Server => self.open_server(script, here),
-        }
-    }
-
-    fn open_client(&self, script: &Script, here: Rc<Here>) -> Result<Play, String> {
-        let addr = self.listener.local_addr().expect("its address");
-        let con = AsyncTcpConnection::<Ws>::new(&format!("ws://{addr}/chat?room=1"))
-            .map_err(|e| e.to_string())?;
-        here.con.set(Some(Con::Client(con)));
-        con.set_limits(script.limits.clone());
-        watch!(con, here);
-        let h = here.clone();
-        con.on_websocket_connect(move |con, _| h.is_open(Con::Client(con)));
-        if let Some(set) = &script.set_client {
-            set(con);
-        }
-        con.connect();
-        let mut play = self.accept(script, here)?;
-        play.await_head()?;
-        if script.late {
-            play.pass(Duration::from_millis(100));
-            if !play.unread.is_empty() || !play.frames.is_empty() {
-                return Err("something came before the 101".into());
-            }
-        }
-        let answer = match &script.opens {
-            Some(opens) => opens(&play.head),
-            None => accept_head(&play.head).into_bytes(),
-        };
-        play.feed(&answer, script.cut)?;
-        play.await_opening()?;
-        Ok(play)
-    }
-
-    fn open_server(&self, script: &Script, here: Rc<Here>) -> Result<Play, String> {
-        self.worker.set_limits(script.limits.clone());
-        let stream = TcpStream::connect(self.addr).map_err(|e| e.to_string())?;
-        let mut play = Play::new(script, here, stream);
-        let request = match &script.opens {
-            Some(opens) => opens(""),
-            None => usual_request().into_bytes(),
-        };
-        play.feed(&request, script.cut)?;
-        play.await_head()?;
-        play.await_opening()?;
-        Ok(play)
-    }
-}
-
-pub(crate) fn usual_request() -> String {
-    "GET /chat HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-        .into()
-}
-
 /// One that is on.
 pub(crate) struct Play {
     ours: Ours,
     here: Rc<Here>,
     stream: TcpStream,
-    head: String,
-    is_refused: bool,
+    pub(super) head: String,
+    pub(super) is_refused: bool,
     /// Everything the peer has written.
     written: usize,
     /// The handshake's part of it.
     opening: usize,
-    unread: Vec<u8>,
-    frames: Vec<Frame>,
+    pub(super) unread: Vec<u8>,
+    pub(super) frames: Vec<Frame>,
     is_over: bool,
     is_shut: bool,
 }
 
 impl Play {
-    fn new(script: &Script, here: Rc<Here>, stream: TcpStream) -> Self {
+    pub(super) fn new(script: &Script, here: Rc<Here>, stream: TcpStream) -> Self {
         stream.set_nonblocking(true).expect("non-blocking");
         stream.set_nodelay(true).expect("an option");
         Play {
@@ -380,7 +271,7 @@ impl Play {
         }
     }
 
-    fn await_head(&mut self) -> Result<(), String> {
+    pub(super) fn await_head(&mut self) -> Result<(), String> {
         self.until("our side's handshake", |play| {
             play.is_over || play.unread.windows(4).any(|four| four == b"\r\n\r\n")
         })?;
@@ -391,7 +282,7 @@ impl Play {
         Ok(())
     }
 
-    fn await_opening(&mut self) -> Result<(), String> {
+    pub(super) fn await_opening(&mut self) -> Result<(), String> {
         self.until("the opening or its refusal", |play| {
             let heard = play.here.heard.borrow();
             heard.opened || play.is_over || !heard.failures.is_empty() || play.here.ended.get()
@@ -561,7 +452,7 @@ impl Play {
     }
 }
 
-fn turn() {
+pub(super) fn turn() {
     Worker::turn(Duration::from_millis(2)).expect("a turn");
 }
 

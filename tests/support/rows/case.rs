@@ -1,7 +1,9 @@
-//! A row of the table: what is asked, what is fed, what must come of it; and how that is judged.
-use crate::play::{Act, Bench, Event, Frame, Heard, Leave, Script, WHOLE};
+//! One thing that is played: what the peer says, and what must come of it.
+use super::names::{name_of, name_of_act, name_of_event};
+use super::play::{Act, Bench, Event, Frame, Heard, Leave, Script, Setup, WHOLE};
 use crate::support::endpoint::{BOTH, Ours, frame_to, head_to};
 use std::fmt::Write;
+use std::sync::Arc;
 use workerman::prelude::*;
 use workerman::{FailureKind, Limits, Phase};
 
@@ -77,6 +79,10 @@ pub(crate) enum End {
     Fails(u16),
     /// The peer's FIN, without any close frame.
     Fin,
+    /// A client's opening fails over the answer, and the failure says this among other words.
+    Refuses(&'static str),
+    /// A server's answer has this status, and no session opens.
+    Status(u16),
 }
 
 /// One thing that is played: in each role it concerns, and cut in each of these ways.
@@ -86,6 +92,9 @@ pub(crate) struct Case {
     pub(crate) who: Vec<Ours>,
     pub(crate) cuts: Vec<usize>,
     pub(crate) limits: Limits,
+    pub(crate) setup: Option<Arc<Setup>>,
+    /// A header of our handshake; `None`: it has no such header.
+    pub(crate) header: Option<(&'static str, Option<String>)>,
     pub(crate) acts: Vec<Act>,
     pub(crate) events: Vec<Event>,
     /// What our side sends before its close frame.
@@ -103,6 +112,8 @@ pub(crate) fn passes(
         who: BOTH.to_vec(),
         cuts: vec![WHOLE, 1],
         limits: Limits::new(),
+        setup: None,
+        header: None,
         acts: Vec::new(),
         events: events.into_iter().collect(),
         sends: Vec::new(),
@@ -145,8 +156,16 @@ impl Case {
         Case { limits, ..self }
     }
 
+    pub(crate) fn with(self, setup: &Arc<Setup>) -> Self {
+        Case { setup: Some(setup.clone()), ..self }
+    }
+
+    pub(crate) fn header(self, name: &'static str, value: Option<&str>) -> Self {
+        Case { header: Some((name, value.map(String::from))), ..self }
+    }
+
     /// So many plays, or what was wrong with one of them.
-    fn run(&self, bench: &Bench) -> Result<usize, String> {
+    pub(super) fn run(&self, bench: &Bench) -> Result<usize, String> {
         let mut plays = 0;
         for &ours in &self.who {
             for &cut in &self.cuts {
@@ -167,12 +186,19 @@ impl Case {
         script.says = self.says.iter().flat_map(|piece| piece.to(ours)).collect();
         script.limits = self.limits.clone();
         script.acts = self.acts.clone();
+        script.setup = self.setup.clone();
         script.leave = match self.end {
             End::Goodbye => Leave::Goodbye,
-            End::Closed(..) | End::Fails(_) => Leave::Waits,
+            End::Closed(..) | End::Fails(_) | End::Refuses(_) | End::Status(_) => Leave::Waits,
             End::Fin => Leave::Fin,
         };
         let heard = bench.play(&script)?;
+        if let Some((name, value)) = &self.header {
+            same(name, &heard.header(name), &value.as_deref())?;
+        }
+        if matches!(self.end, End::Refuses(_) | End::Status(_)) {
+            return self.check_refusal(&heard);
+        }
         check_frames(ours, &heard.frames)?;
         same("heard", &heard.events, &self.heard_with_goodbye())?;
         let sent: Vec<(u8, Vec<u8>)> =
@@ -196,6 +222,29 @@ impl Case {
             events.push(Event::Farewell(1000, String::new()));
         }
         events
+    }
+
+    fn check_refusal(&self, heard: &Heard) -> Result<(), String> {
+        same("opened", &heard.opened, &false)?;
+        same("heard", &heard.events, &Vec::new())?;
+        same("frames", &heard.frames.len(), &0)?;
+        let code = match self.end {
+            End::Refuses(_) => ErrorCode::ConnectFail,
+            _ => ErrorCode::SessionFail,
+        };
+        let [(told, FailureKind::Handshake, _, said)] = &heard.failures[..] else {
+            return Err(format!("{:?}, and not one failed handshake", heard.failures));
+        };
+        same("told", told, &code)?;
+        match self.end {
+            End::Refuses(part) if said.contains(part) => Ok(()),
+            End::Refuses(part) => Err(format!("{said:?}, not {part:?}")),
+            End::Status(status) => {
+                let line = format!("HTTP/1.1 {status} ");
+                same("the answer", &heard.head.starts_with(&line), &true)
+            }
+            _ => Err("this end is no refusal".into()),
+        }
     }
 
     fn check_end(
@@ -246,11 +295,19 @@ impl Case {
                 same("close frames", &payloads.len(), &0)?;
                 same("close_code()", &heard.close_code, &Some(1006))
             }
+            End::Refuses(_) | End::Status(_) => self.check_refusal(heard),
         }
     }
 
-    fn fed(&self) -> String {
-        let mut fed = String::new();
+    pub(super) fn fed(&self) -> String {
+        let mut fed = self.setup.as_ref().map_or(String::new(), |setup| setup.name.clone());
+        let alone = self.says.is_empty() && self.acts.is_empty();
+        if !fed.is_empty() && alone {
+            return fed;
+        }
+        if !fed.is_empty() {
+            fed.push_str(": ");
+        }
         for act in &self.acts {
             let _ = write!(fed, "we: {}; ", name_of_act(act));
         }
@@ -269,8 +326,13 @@ impl Case {
         fed
     }
 
-    fn expected(&self) -> String {
+    pub(super) fn expected(&self) -> String {
         let mut parts: Vec<String> = Vec::new();
+        match &self.header {
+            Some((_, Some(value))) => parts.push(format!("`{value}` in our handshake")),
+            Some((name, None)) => parts.push(format!("no {name} in our handshake")),
+            None => {}
+        }
         let events = self.events.len();
         parts.extend(self.events.iter().take(3).map(name_of_event));
         if events > 3 {
@@ -296,6 +358,8 @@ impl Case {
             }
             End::Fails(code) => parts.push(format!("fails with {code}, at the last octet fed")),
             End::Fin => parts.push("1006".into()),
+            End::Refuses(part) => parts.push(format!("on_error(ConnectFail): \"… {part} …\"")),
+            End::Status(status) => parts.push(status.to_string()),
         }
         parts.join("; ")
     }
@@ -331,246 +395,4 @@ pub(crate) fn same<T: PartialEq + std::fmt::Debug + ?Sized>(
         if length < 400 { text } else { text.chars().take(400).collect::<String>() + " …" }
     };
     Err(format!("{what}: {}, not {}", short(is), short(wanted)))
-}
-
-fn shown(bytes: &[u8]) -> String {
-    let plain = |byte: &u8| (0x20..0x7f).contains(byte) && !b"`|<>\\".contains(byte);
-    match bytes {
-        [] => "empty".into(),
-        bytes if bytes.len() > 16 => format!("{} octets", bytes.len()),
-        bytes if bytes.iter().all(plain) => format!("\"{}\"", String::from_utf8_lossy(bytes)),
-        bytes => {
-            let octets: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-            octets.join(" ")
-        }
-    }
-}
-
-fn kind_of(first: u8) -> String {
-    let name = match first & 0x0f {
-        0 => "continuation".into(),
-        1 => "text".into(),
-        2 => "binary".into(),
-        8 => "close".into(),
-        9 => "ping".into(),
-        10 => "pong".into(),
-        other => format!("opcode {other}"),
-    };
-    let reserved: String = [(0x40, " RSV1"), (0x20, " RSV2"), (0x10, " RSV3")]
-        .into_iter()
-        .filter_map(|(bit, name)| (first & bit != 0).then_some(name))
-        .collect();
-    let more = if first & 0x80 == 0 { " (no FIN)" } else { "" };
-    format!("{name}{reserved}{more}")
-}
-
-fn name_of(piece: &Piece) -> String {
-    match piece {
-        Piece::Frame(CLOSE, payload) if payload.len() >= 2 => {
-            let code = u16::from_be_bytes([payload[0], payload[1]]);
-            match &payload[2..] {
-                [] => format!("close {code}"),
-                reason => format!("close {code} {}", shown(reason)),
-            }
-        }
-        Piece::Frame(first, payload) => format!("{} {}", kind_of(*first), shown(payload)),
-        Piece::Begun(first, length, payload) if payload.is_empty() => {
-            format!("{} of {length} octets, of which none has come", kind_of(*first))
-        }
-        Piece::Begun(first, length, payload) => {
-            format!("{} of {length} octets, of which {}", kind_of(*first), shown(payload))
-        }
-        Piece::Raw(bytes) if bytes.len() > 16 => shown(bytes),
-        Piece::Raw(bytes) => format!("octets {}", shown(bytes)),
-    }
-}
-
-fn name_of_act(act: &Act) -> String {
-    match act {
-        Act::Text(text) => format!("send text {}", shown(text.as_bytes())),
-        Act::Binary(bytes) => format!("send binary {}", shown(bytes)),
-        Act::Ping(payload) => format!("ping {}", shown(payload)),
-        Act::Pong(payload) => format!("pong {}", shown(payload)),
-        Act::Close => "close()".into(),
-        Act::Pause => "pause_recv()".into(),
-        Act::Resume => "resume_recv()".into(),
-        Act::CloseWith(code, reason) => format!("close {code} {}", shown(reason.as_bytes())),
-    }
-}
-
-fn name_of_event(event: &Event) -> String {
-    match event {
-        Event::Text(text) => format!("text {}", shown(text)),
-        Event::Binary(bytes) => format!("binary {}", shown(bytes)),
-        Event::Ping(payload) => format!("ping {} heard", shown(payload)),
-        Event::Pong(payload) => format!("pong {} heard", shown(payload)),
-        Event::Farewell(code, reason) if reason.is_empty() => format!("farewell {code}"),
-        Event::Farewell(code, reason) => format!("farewell {code} {}", shown(reason.as_bytes())),
-    }
-}
-
-type Play = Box<dyn Fn(&Bench, Ours, usize) -> Result<(), String> + Send + Sync>;
-
-/// How a row is judged.
-pub(crate) enum Check {
-    Cases(Vec<Case>),
-    /// Played in these roles and cuts.
-    Own(Vec<Ours>, Vec<usize>, Play),
-    /// `tests/….rs` and the test there that judges it.
-    Elsewhere(&'static str, &'static str),
-    /// Why there is nothing to judge.
-    None(&'static str),
-}
-
-/// One binding sentence, or one family of what conformance suites feed.
-pub(crate) struct Row {
-    pub(crate) id: &'static str,
-    pub(crate) says: &'static str,
-    pub(crate) fed: Option<String>,
-    pub(crate) expected: Option<String>,
-    pub(crate) check: Check,
-}
-
-/// A row whose cases follow.
-pub(crate) fn row(id: &'static str, says: &'static str) -> Row {
-    Row { id, says, fed: None, expected: None, check: Check::Cases(Vec::new()) }
-}
-
-impl Row {
-    pub(crate) fn case(mut self, case: Case) -> Self {
-        if let Check::Cases(cases) = &mut self.check {
-            cases.push(case);
-        }
-        self
-    }
-
-    pub(crate) fn cases(mut self, more: impl IntoIterator<Item = Case>) -> Self {
-        if let Check::Cases(cases) = &mut self.check {
-            cases.extend(more);
-        }
-        self
-    }
-
-    pub(crate) fn fed(self, fed: &str) -> Self {
-        Row { fed: Some(fed.into()), ..self }
-    }
-
-    pub(crate) fn expected(self, expected: &str) -> Self {
-        Row { expected: Some(expected.into()), ..self }
-    }
-
-    pub(crate) fn own(
-        self,
-        who: &[Ours],
-        cuts: &[usize],
-        play: impl Fn(&Bench, Ours, usize) -> Result<(), String> + Send + Sync + 'static,
-    ) -> Self {
-        Row { check: Check::Own(who.to_vec(), cuts.to_vec(), Box::new(play)), ..self }
-    }
-
-    pub(crate) fn elsewhere(self, file: &'static str, test: &'static str) -> Self {
-        Row { check: Check::Elsewhere(file, test), ..self }
-    }
-
-    pub(crate) fn none(self, why: &'static str) -> Self {
-        Row { check: Check::None(why), ..self }
-    }
-
-    /// Seconds, where others take a hundredth of one.
-    pub(crate) fn is_long(&self) -> bool {
-        let octets = |case: &Case| -> usize {
-            let lengths = case.says.iter().map(|piece| match piece {
-                Piece::Frame(_, payload) | Piece::Begun(_, _, payload) | Piece::Raw(payload) => {
-                    payload.len() + 10
-                }
-            });
-            lengths.sum::<usize>() * case.cuts.iter().filter(|cut| **cut < 10).count()
-        };
-        match &self.check {
-            Check::Cases(cases) => cases.iter().map(octets).sum::<usize>() > 50_000,
-            Check::Own(..) => self.id.starts_with("10.4-"),
-            Check::Elsewhere(..) | Check::None(_) => false,
-        }
-    }
-
-    /// So many plays, all as expected.
-    pub(crate) fn run(&self, bench: &Bench) -> Result<usize, String> {
-        match &self.check {
-            Check::Cases(cases) if cases.is_empty() => Err("a row without a case".into()),
-            Check::Cases(cases) => {
-                let plays: Result<Vec<usize>, String> =
-                    cases.iter().map(|case| case.run(bench)).collect();
-                Ok(plays?.into_iter().sum())
-            }
-            Check::Own(who, cuts, play) => {
-                for &ours in who {
-                    for &cut in cuts {
-                        play(bench, ours, cut).map_err(|wrong| format!("{ours:?}: {wrong}"))?;
-                    }
-                }
-                Ok(who.len() * cuts.len())
-            }
-            Check::Elsewhere(file, test) => {
-                let path = format!("{}/{file}", env!("CARGO_MANIFEST_DIR"));
-                let source = std::fs::read_to_string(&path).map_err(|e| format!("{path}: {e}"))?;
-                match source.contains(&format!("fn {test}()")) {
-                    true => Ok(0),
-                    false => Err(format!("{file} has no test {test}")),
-                }
-            }
-            Check::None(_) => Ok(0),
-        }
-    }
-
-    /// Which sides it binds, of those that are played.
-    pub(crate) fn who(&self) -> &'static str {
-        let who: Vec<Ours> = match &self.check {
-            Check::Cases(cases) => cases.iter().flat_map(|case| case.who.clone()).collect(),
-            Check::Own(who, ..) => who.clone(),
-            Check::Elsewhere(..) | Check::None(_) => return "–",
-        };
-        match (who.contains(&Ours::Client), who.contains(&Ours::Server)) {
-            (true, true) => "both",
-            (true, false) => "client",
-            _ => "server",
-        }
-    }
-
-    pub(crate) fn fed_text(&self) -> String {
-        if let Some(fed) = &self.fed {
-            return fed.clone();
-        }
-        match &self.check {
-            Check::Cases(cases) => listed(cases, Case::fed),
-            _ => "–".into(),
-        }
-    }
-
-    pub(crate) fn expected_text(&self) -> String {
-        if let Some(expected) = &self.expected {
-            return expected.clone();
-        }
-        match &self.check {
-            Check::Cases(cases) => listed(cases, Case::expected),
-            Check::Elsewhere(file, test) => format!("see `{test}` in `{file}`"),
-            _ => "–".into(),
-        }
-    }
-}
-
-/// The first three, each once, and how many there are.
-fn listed(cases: &[Case], text: impl Fn(&Case) -> String) -> String {
-    let mut texts: Vec<String> = Vec::new();
-    for case in cases {
-        let text = text(case);
-        if !texts.contains(&text) {
-            texts.push(text);
-        }
-    }
-    let more = texts.len().saturating_sub(3);
-    let mut listed = texts[..texts.len() - more].join(" / ");
-    if more > 0 {
-        let _ = write!(listed, " / and {more} more");
-    }
-    listed
 }
