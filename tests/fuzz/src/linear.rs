@@ -4,7 +4,7 @@
 mod counting;
 mod streams;
 
-use counting::peak_of_thread;
+use counting::{peak_of_thread, volume_of_thread};
 use std::process::ExitCode;
 use streams::{Stream, streams};
 
@@ -17,8 +17,8 @@ const LENGTH: usize = 4 << 10;
 /// How much more than double is still "about".
 const MORE: f64 = 1.2;
 
-/// What a few calls cost whatever they hear: branches, bytes.
-const BESIDE: (u64, u64) = (5_000, 8 << 10);
+/// What a few calls cost whatever they hear: branches, bytes at once, bytes in all.
+const BESIDE: [u64; 3] = [5_000, 8 << 10, 16 << 10];
 
 static mut BRANCHES: u64 = 0;
 
@@ -29,28 +29,30 @@ extern "C" fn __sanitizer_cov_trace_pc() {
     unsafe { BRANCHES += 1 }
 }
 
-/// Branches taken, and the most bytes that were allocated at once.
+/// Branches taken; the most bytes that were allocated at once; the bytes of all allocations, which
+/// copies of copies would show.
 #[derive(Clone, Copy, Debug)]
-struct Cost(u64, u64);
+struct Cost([u64; 3]);
 
 impl Cost {
     fn of(who: &str, bytes: &[u8], cut: usize) -> Cost {
         // SAFETY: there is one thread.
-        let before = unsafe { BRANCHES };
+        let (branches, volume) = (unsafe { BRANCHES }, volume_of_thread());
         let peak = peak_of_thread(|| workerman::fuzzing::hear(who, bytes, cut));
+        let volume = volume_of_thread() - volume;
         // SAFETY: as above.
-        Cost(unsafe { BRANCHES } - before, peak as u64)
+        Cost([unsafe { BRANCHES } - branches, peak as u64, volume as u64])
     }
 
     /// The larger of each.
     fn or(self, other: Cost) -> Cost {
-        Cost(self.0.max(other.0), self.1.max(other.1))
+        Cost([0, 1, 2].map(|i| self.0[i].max(other.0[i])))
     }
 
     /// Whether that is about twice `half` at most.
     fn is_double(self, half: Cost) -> bool {
-        let most = |half: u64, beside: u64| (half as f64 * 2.0 * MORE) as u64 + beside;
-        self.0 <= most(half.0, BESIDE.0) && self.1 <= most(half.1, BESIDE.1)
+        let most = |i: usize| (half.0[i] as f64 * 2.0 * MORE) as u64 + BESIDE[i];
+        (0..3).all(|i| self.0[i] <= most(i))
     }
 }
 

@@ -156,9 +156,7 @@ fn deflate(all: &mut Vec<Stream>) {
         add(all, who, "many messages", move |n| {
             around(b"", &frame(m, 0xc1, &[stored, &[0]].concat()), b"", n)
         });
-        add(all, who, "blocks of five bytes", move |n| {
-            behind(|n| head(m, 0xc1, n), stored, n)
-        });
+        add(all, who, "blocks of five bytes", move |n| behind(|n| head(m, 0xc1, n), stored, n));
         add(all, who, "empty blocks", move |n| behind(|n| head(m, 0xc2, n), empty, n));
         add(all, who, "a fragment a block", move |n| {
             let unit = frame(m, 0x00, stored);
@@ -240,18 +238,35 @@ fn requests(all: &mut Vec<Stream>) {
     request("a long query", "GET /?", "a=%20&", " HTTP/1.1\r\nHost: h\r\n\r\n");
 
     request("a body", "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: LENGTH\r\n\r\n", "body", "");
-    request("a body that never ends", "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 99999999\r\n\r\n",
-        "body", "");
-    request("a form", "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: LENGTH\r\n\
-        Content-Type: application/x-www-form-urlencoded\r\n\r\n", "a[]=%41&", "b=");
+    request(
+        "a body that never ends",
+        "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 99999999\r\n\r\n",
+        "body",
+        "",
+    );
+    request(
+        "a form",
+        "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: LENGTH\r\n\
+        Content-Type: application/x-www-form-urlencoded\r\n\r\n",
+        "a[]=%41&",
+        "b=",
+    );
 
     let chunked = "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n";
     request("chunks of one byte", chunked, "1\r\nx\r\n", "0\r\n\r\n");
     request("chunks with extensions", chunked, "001;a=b\r\nx\r\n", "0\r\n\r\n");
-    request("trailers", "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n",
-        "X: y\r\n", "\r\n");
-    request("a long extension", "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1;",
-        "abcd", "\r\nx\r\n0\r\n\r\n");
+    request(
+        "trailers",
+        "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n",
+        "X: y\r\n",
+        "\r\n",
+    );
+    request(
+        "a long extension",
+        "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1;",
+        "abcd",
+        "\r\nx\r\n0\r\n\r\n",
+    );
     const PARTS: &str = "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: LENGTH\r\n\
         Content-Type: multipart/form-data; boundary=b\r\n\r\n";
     const NAMED: &str = "--b\r\nContent-Disposition: form-data; name=a\r\n\r\nx\r\n";
