@@ -48,7 +48,7 @@ pub(crate) struct State {
     /// Sides and attempts whose socket the network has reset.
     reset: HashSet<Who>,
     /// What may not be either, unless the machine was busy elsewhere.
-    pub(crate) unless_slow: Vec<String>,
+    unless_slow: Vec<String>,
     /// A turn of the loop took so long that deadlines may have come before news.
     pub(crate) slow: bool,
 }
@@ -245,7 +245,7 @@ impl Oracle {
                     // Whose server gave up in such a way may learn it by an error of another kind.
                     let mut servers = state.sessions.values().filter(|s| s.from == Some(who));
                     let gave_up = servers.any(|server| server.errors.iter().any(late));
-                    if !gave_up && !session.errors.iter().all(late) {
+                    if !gave_up && !state.slow && !session.errors.iter().all(late) {
                         found.push(format!("{who:?}: {:?} though nothing befell", session.errors));
                     }
                 }
@@ -256,6 +256,7 @@ impl Oracle {
                 state.faults.extend(found);
             }
             state.met.insert("orderly closes".into(), orderly);
+            state.met.insert("slow runs".into(), u64::from(state.slow));
         });
     }
 

@@ -179,6 +179,10 @@ impl World {
         }
         run.oracle.judge();
         self.run.replace(None);
+        // Who connected and left before it was accepted is no connection of the next run.
+        for _ in 0..2 {
+            Worker::turn(0).expect("a turn");
+        }
         run.oracle.clone()
     }
 
@@ -240,9 +244,7 @@ impl Run {
             *accepted - 1
         };
         let Some(attempt) = self.plan.clients[number].get(which) else {
-            // One whose client gave up before the loop came to accept it counts, too.
-            let fault = "more connections than attempts".to_string();
-            return self.oracle.with(|state| state.unless_slow.push(fault));
+            return self.fault("more connections than attempts".into());
         };
         let (oracle, who) = (self.oracle.clone(), name(number, which).1);
         let tell = Box::new(move |side: usize| oracle.reset(['c', 's'][side], who));
