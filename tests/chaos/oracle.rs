@@ -1,12 +1,15 @@
 //! The oracle: writes down every callback, knows what may come, and says what came that may not.
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use workerman::FailureKind;
 
 /// What a machine that is busy elsewhere may bring about.
 const LATE: [FailureKind; 2] = [FailureKind::Deadline, FailureKind::PongTimeout];
+
+/// The time within which a loop that is not busy elsewhere has told of a reset.
+const AT_ONCE: Duration = Duration::from_millis(200);
 
 /// The sender of messages: `(side, number)`, the client's number its attempt, the server's its id.
 pub(crate) type Who = (char, u64);
@@ -45,8 +48,8 @@ pub(crate) struct State {
     pub(crate) met: HashMap<String, u64>,
     /// In which of them only the client's own end may end it.
     pub(crate) calm: HashMap<u64, bool>,
-    /// Sides and attempts whose socket the network has reset.
-    reset: HashSet<Who>,
+    /// Sides and attempts whose socket the network has reset, and when.
+    reset: HashMap<Who, Instant>,
     /// What may not be either, unless the machine was busy elsewhere.
     unless_slow: Vec<String>,
     /// A turn of the loop took so long that deadlines may have come before news.
@@ -133,7 +136,7 @@ impl Oracle {
     pub(crate) fn reset(&self, side: char, attempt: u64) {
         self.with(|state| {
             state.lines.push(format!("{side}{attempt}'s side is reset"));
-            state.reset.insert((side, attempt));
+            state.reset.insert((side, attempt), Instant::now());
         });
     }
 
@@ -141,13 +144,6 @@ impl Oracle {
         // Also a deadline, though the peer is told of a violation.
         let is_partial = text.contains("Limits::partial_package");
         let kind = if is_partial { FailureKind::Deadline } else { kind };
-        self.with(|state| {
-            // A reset is an end at once; it is not silence, which a deadline ends.
-            let reset = state.attempt_of(who).is_some_and(|a| state.reset.contains(&(who.0, a)));
-            if reset && LATE.contains(&kind) {
-                state.unless_slow.push(format!("{}{}: {kind:?} after a reset", who.0, who.1));
-            }
-        });
         self.event(who, format!("error {kind:?} {text}"), |session, faults| {
             session.errors.push(kind);
             if session.destroyed {
@@ -172,6 +168,15 @@ impl Oracle {
     }
 
     pub(crate) fn close(&self, who: Who, code: Option<u16>) {
+        self.with(|state| {
+            // A reset is an end at once; it is not silence, which a deadline ends.
+            let attempt = state.attempt_of(who);
+            let at = attempt.and_then(|attempt| state.reset.get(&(who.0, attempt)));
+            if let Some(after) = at.map(Instant::elapsed).filter(|after| *after > AT_ONCE) {
+                let fault = format!("{}{}: it ended {after:?} after a reset", who.0, who.1);
+                state.unless_slow.push(fault);
+            }
+        });
         self.event(who, format!("close {code:?}"), |session, _| {
             session.closed += 1;
             session.code = code;
