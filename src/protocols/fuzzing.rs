@@ -12,6 +12,19 @@ pub fn frame(bytes: &[u8]) {
     packages::<Frame>(bytes, |_| true);
 }
 
+/// Only hears, in one way of cutting.
+pub(crate) fn hear(who: &str, limits: &Limits, bytes: &[u8], cut: usize) {
+    fn feed<P: Flat + Default>(limits: &Limits, bytes: &[u8], cut: usize) {
+        let mut line = Line::new(P::default());
+        line.limits = limits.clone();
+        bytes.chunks(cut).for_each(|piece| line.feed(piece));
+    }
+    match who {
+        "text" => feed::<Text>(limits, bytes, cut),
+        _ => feed::<Frame>(limits, bytes, cut),
+    }
+}
+
 /// Every way of cutting the stream gives the same, and what is sent arrives as it was.
 fn packages<P: Flat + Default>(bytes: &[u8], can_be_sent: fn(&[u8]) -> bool) {
     let fresh = || {

@@ -6,6 +6,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod http;
 mod oracle;
 mod plan;
 mod play;
@@ -99,9 +100,13 @@ fn play(world: &World, seed: u64, show: bool, found: &Mutex<Found>) {
         println!("{shown}\n{}", oracle.lines().join("\n"));
     }
     if !faults.is_empty() {
+        // Another run of the same plan need not go the same way.
+        let lines = oracle.lines();
+        let last = &lines[lines.len().saturating_sub(60)..];
         let story = format!(
-            "{}\nagain: WORKERMAN_CHAOS_SEED={seed} cargo test --test chaos",
-            faults.join("\n")
+            "{}\nagain: WORKERMAN_CHAOS_SEED={seed} cargo test --test chaos\n  {}",
+            faults.join("\n"),
+            last.join("\n  ")
         );
         found.faults.insert(seed, story);
     }

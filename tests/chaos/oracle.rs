@@ -8,6 +8,9 @@ use workerman::FailureKind;
 /// What a machine that is busy elsewhere may bring about.
 const LATE: [FailureKind; 2] = [FailureKind::Deadline, FailureKind::PongTimeout];
 
+/// The time within which a loop that is not busy elsewhere has told of a reset.
+const AT_ONCE: Duration = Duration::from_millis(200);
+
 /// The sender of messages: `(side, number)`, the client's number its attempt, the server's its id.
 pub(crate) type Who = (char, u64);
 
@@ -45,6 +48,12 @@ pub(crate) struct State {
     pub(crate) met: HashMap<String, u64>,
     /// In which of them only the client's own end may end it.
     pub(crate) calm: HashMap<u64, bool>,
+    /// Sides and attempts whose socket the network has reset, and when.
+    reset: HashMap<Who, Instant>,
+    /// What may not be either, unless the machine was busy elsewhere.
+    unless_slow: Vec<String>,
+    /// A turn of the loop took so long that deadlines may have come before news.
+    pub(crate) slow: bool,
 }
 
 #[derive(Clone, Default)]
@@ -123,7 +132,18 @@ impl Oracle {
         });
     }
 
+    /// The socket of this side of a client's attempt was reset.
+    pub(crate) fn reset(&self, side: char, attempt: u64) {
+        self.with(|state| {
+            state.lines.push(format!("{side}{attempt}'s side is reset"));
+            state.reset.insert((side, attempt), Instant::now());
+        });
+    }
+
     pub(crate) fn error(&self, who: Who, kind: FailureKind, text: String) {
+        // Also a deadline, though the peer is told of a violation.
+        let is_partial = text.contains("Limits::partial_package");
+        let kind = if is_partial { FailureKind::Deadline } else { kind };
         self.event(who, format!("error {kind:?} {text}"), |session, faults| {
             session.errors.push(kind);
             if session.destroyed {
@@ -148,6 +168,15 @@ impl Oracle {
     }
 
     pub(crate) fn close(&self, who: Who, code: Option<u16>) {
+        self.with(|state| {
+            // A reset is an end at once; it is not silence, which a deadline ends.
+            let attempt = state.attempt_of(who);
+            let at = attempt.and_then(|attempt| state.reset.get(&(who.0, attempt)));
+            if let Some(after) = at.map(Instant::elapsed).filter(|after| *after > AT_ONCE) {
+                let fault = format!("{}{}: it ended {after:?} after a reset", who.0, who.1);
+                state.unless_slow.push(fault);
+            }
+        });
         self.event(who, format!("close {code:?}"), |session, _| {
             session.closed += 1;
             session.code = code;
@@ -218,13 +247,21 @@ impl Oracle {
                 found.extend(lost);
                 if who.0 == 'c' && state.calm.get(&who.1) == Some(&true) {
                     let late = |kind: &FailureKind| LATE.contains(kind);
-                    if !session.errors.iter().all(late) {
+                    // Whose server gave up in such a way may learn it by an error of another kind.
+                    let mut servers = state.sessions.values().filter(|s| s.from == Some(who));
+                    let gave_up = servers.any(|server| server.errors.iter().any(late));
+                    if !gave_up && !state.slow && !session.errors.iter().all(late) {
                         found.push(format!("{who:?}: {:?} though nothing befell", session.errors));
                     }
                 }
             }
             state.faults.extend(found);
+            if !state.slow {
+                let found = std::mem::take(&mut state.unless_slow);
+                state.faults.extend(found);
+            }
             state.met.insert("orderly closes".into(), orderly);
+            state.met.insert("slow runs".into(), u64::from(state.slow));
         });
     }
 
@@ -255,12 +292,17 @@ impl Oracle {
 }
 
 impl State {
+    /// Of the client; a server's session is known by what it has heard.
+    fn attempt_of(&self, who: Who) -> Option<u64> {
+        match who.0 {
+            'c' => Some(who.1),
+            _ => self.sessions.get(&who).and_then(|session| session.from).map(|from| from.1),
+        }
+    }
+
     /// A link that alters bytes may have done it.
-    fn suspect(&mut self, me: Who, fault: String) {
-        let attempt = match me.0 {
-            'c' => Some(me.1),
-            _ => self.sessions.get(&me).and_then(|session| session.from).map(|from| from.1),
-        };
+    pub(crate) fn suspect(&mut self, me: Who, fault: String) {
+        let attempt = self.attempt_of(me);
         // A server's session that knows nobody yet may be anyone's.
         let excused = match attempt {
             Some(attempt) => self.corrupt.get(&attempt).copied().unwrap_or(false),

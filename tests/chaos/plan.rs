@@ -35,6 +35,9 @@ pub(crate) enum Kind {
     Ws,
     Wss,
     Text,
+    Frame,
+    /// A raw client of an HTTP server, whose connection is kept alive.
+    Http,
 }
 
 /// What befalls a link at a byte of one direction.
@@ -103,6 +106,8 @@ pub(crate) struct Attempt {
 pub(crate) struct Plan {
     pub(crate) seed: u64,
     pub(crate) kind: Kind,
+    /// Over unix sockets, not over TCP.
+    pub(crate) unix: bool,
     /// Of each client, its attempts one after the other.
     pub(crate) clients: Vec<Vec<Attempt>>,
 }
@@ -112,11 +117,14 @@ impl Plan {
         let mut rng = Rng::new(seed);
         let tls = cfg!(any(feature = "tls", feature = "tls-aws-lc"));
         let kind = match rng.range(0, 100) {
-            0..65 => Kind::Ws,
-            65..80 if tls => Kind::Wss,
-            65..80 => Kind::Ws,
-            _ => Kind::Text,
+            0..50 => Kind::Ws,
+            50..63 if tls => Kind::Wss,
+            50..63 => Kind::Ws,
+            63..75 => Kind::Text,
+            75..87 => Kind::Frame,
+            _ => Kind::Http,
         };
+        let unix = rng.percent(20) && matches!(kind, Kind::Ws | Kind::Text | Kind::Frame);
         let clients = rng.range(1, 4);
         let clients = (0..clients)
             .map(|_| {
@@ -124,7 +132,7 @@ impl Plan {
                 (0..attempts).map(|_| attempt(&mut rng)).collect()
             })
             .collect();
-        Plan { seed, kind, clients }
+        Plan { seed, kind, unix, clients }
     }
 }
 

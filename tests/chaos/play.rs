@@ -1,63 +1,61 @@
 //! One run: a client and a server as a plan says, the network between them, and the oracle.
+use crate::http;
 use crate::oracle::{Oracle, Who, message};
 use crate::plan::{Attempt, End, Fault, Kind, Plan};
 use crate::proxy::{self, SharedLink};
 use std::cell::{Cell, RefCell};
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use workerman::prelude::*;
-use workerman::{AnyConnection, Limits, Role};
+use workerman::{AnyConnection, Frame, Limits, Role, Serve};
 
 /// Nothing in a plan takes so long: limits end it.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// A turn that takes longer may meet deadlines before what came ahead of them.
+const SLOW: Duration = Duration::from_millis(100);
+
 /// What lives as long as its thread: listeners, and the run that is on.
 pub(crate) struct World {
     run: Current,
-    ws: Worker<Websocket>,
+    tcp: Net,
+    unix: Net,
     wss: Option<Worker<Websocket>>,
-    text: Worker<Text>,
-    proxies: Vec<Worker<Tcp>>,
+    http: Worker<Http>,
+    /// Of the unix sockets.
+    folder: PathBuf,
     /// Places and timers of a loop where nothing happens.
     held: Cell<(usize, usize)>,
 }
 
-type Current = Rc<RefCell<Option<Rc<Run>>>>;
-
-struct Run {
-    plan: Plan,
-    oracle: Oracle,
-    target: String,
-    /// Of each client, which of its attempts is on.
-    attempts: RefCell<Vec<usize>>,
-    /// Of each proxy, how many have come.
-    accepted: RefCell<Vec<usize>>,
-    links: RefCell<Vec<SharedLink>>,
-    done: Cell<usize>,
+/// What listens in one family of addresses.
+struct Net {
+    ws: Worker<Websocket>,
+    text: Worker<Text>,
+    frame: Worker<Frame>,
+    proxies: Vec<Worker<Tcp>>,
+    /// Where the unix sockets are.
+    folder: Option<PathBuf>,
 }
 
-/// Small, so that a black hole ends soon.
-fn limits() -> Limits {
-    Limits::new().opening(0.5).closing(0.3).send_stall(0.4).idle(0.7).partial_package(0.4)
-}
-
-impl World {
-    /// `identity`: certificate and key, where there is TLS.
-    pub(crate) fn new(identity: Option<&std::path::Path>) -> World {
-        let run: Current = Rc::default();
-        let listen = || Worker::<Websocket>::listen("websocket://127.0.0.1:0").expect("a port");
-        let ws = listen();
-        serve_websocket(ws, &run);
-        let wss = identity.map(|identity| {
-            let wss = listen();
-            tls::serve(wss, identity);
-            serve_websocket(wss, &run);
-            wss
-        });
-        let text = Worker::<Text>::listen("text://127.0.0.1:0").expect("a port");
-        serve_text(text, &run);
+impl Net {
+    fn new(folder: Option<&Path>, run: &Current) -> Net {
+        fn listen<P: Serve + Default>(folder: Option<&Path>, name: &str) -> Worker<P> {
+            let address = match folder {
+                Some(folder) => format!("unix://{}", folder.join(name).display()),
+                None => format!("{}://127.0.0.1:0", P::NAME),
+            };
+            Worker::listen(&address).expect("an address")
+        }
+        let (ws, text) = (listen(folder, "websocket"), listen(folder, "text"));
+        let frame = listen(folder, "frame");
+        serve_websocket(ws, run);
+        serve_stream(text, run);
+        serve_stream(frame, run);
         let proxies = (0..3).map(|number| {
-            let proxy = Worker::<Tcp>::listen("tcp://127.0.0.1:0").expect("a port");
+            let proxy = listen::<Tcp>(folder, &format!("proxy{number}"));
             let run = run.clone();
             proxy.on_connect(move |con| {
                 let run = run.borrow().clone();
@@ -69,20 +67,84 @@ impl World {
             proxy
         });
         let proxies = proxies.collect();
+        Net { ws, text, frame, proxies, folder: folder.map(Path::to_owned) }
+    }
+
+    /// Where a worker listens, for a client of raw bytes.
+    fn address<P: Serve>(&self, worker: Worker<P>, name: &str) -> String {
+        match &self.folder {
+            Some(folder) => format!("unix://{}", folder.join(name).display()),
+            None => format!("tcp://{}", worker.local_addr().expect("it listens")),
+        }
+    }
+
+    fn served(&self) -> usize {
+        let text = self.text.connections().len() + self.frame.connections().len();
+        self.ws.connections().len() + text
+    }
+}
+
+pub(crate) type Current = Rc<RefCell<Option<Rc<Run>>>>;
+
+pub(crate) struct Run {
+    plan: Plan,
+    pub(crate) oracle: Oracle,
+    target: String,
+    /// Of each client, which of its attempts is on.
+    attempts: RefCell<Vec<usize>>,
+    /// Of each proxy, how many have come.
+    accepted: RefCell<Vec<usize>>,
+    links: RefCell<Vec<SharedLink>>,
+    done: Cell<usize>,
+}
+
+/// Small, so that a black hole ends soon.
+fn limits() -> Limits {
+    Limits::new()
+        .opening(0.5)
+        .closing(0.3)
+        .send_stall(0.4)
+        .idle(0.7)
+        .partial_package(0.4)
+        .body_idle(0.4)
+}
+
+impl World {
+    /// `identity`: certificate and key, where there is TLS.
+    pub(crate) fn new(identity: Option<&std::path::Path>) -> World {
+        static MADE: AtomicU64 = AtomicU64::new(0);
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let name = format!("workerman-chaos-{}-{number}", std::process::id());
+        let folder = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let run: Current = Rc::default();
+        let (tcp, unix) = (Net::new(None, &run), Net::new(Some(&folder), &run));
+        let wss = identity.map(|identity| {
+            let wss = Worker::<Websocket>::listen("websocket://127.0.0.1:0").expect("a port");
+            tls::serve(wss, identity);
+            serve_websocket(wss, &run);
+            wss
+        });
+        let http = Worker::<Http>::listen("http://127.0.0.1:0").expect("a port");
+        http::serve_http(http, &run);
         Worker::turn(0).expect("the first turn");
-        World { run, ws, wss, text, proxies, held: Cell::new(Worker::held()) }
+        let held = Cell::new(Worker::held());
+        World { run, tcp, unix, wss, http, folder, held }
     }
 
     /// What was wrong, and all that happened.
     pub(crate) fn play(&self, plan: Plan) -> Oracle {
+        let net = if plan.unix { &self.unix } else { &self.tcp };
         let target = match plan.kind {
-            Kind::Ws => self.ws.local_addr(),
-            Kind::Wss => self.wss.unwrap_or(self.ws).local_addr(),
-            Kind::Text => self.text.local_addr(),
+            Kind::Ws => net.address(net.ws, "websocket"),
+            Kind::Wss => net.address(self.wss.unwrap_or(net.ws), "websocket"),
+            Kind::Text => net.address(net.text, "text"),
+            Kind::Frame => net.address(net.frame, "frame"),
+            Kind::Http => net.address(self.http, "http"),
         };
         let clients = plan.clients.len();
         let run = Rc::new(Run {
-            target: format!("tcp://{}", target.expect("it listens")),
+            target,
             attempts: RefCell::new(vec![0; clients]),
             accepted: RefCell::new(vec![0; clients]),
             oracle: Oracle::default(),
@@ -93,14 +155,14 @@ impl World {
         self.run.replace(Some(run.clone()));
         run.tell_the_oracle();
         for client in 0..clients {
-            let address = self.proxies[client].local_addr().expect("it listens");
-            run.start(client, &address.to_string());
+            let name = format!("proxy{client}");
+            run.start(client, &net.address(net.proxies[client], &name));
         }
         let served = || {
             let tls = self.wss.map_or(0, |wss| wss.connections().len());
-            self.ws.connections().len() + tls + self.text.connections().len()
+            net.served() + tls + self.http.connections().len()
         };
-        if !turn_until(|| run.done.get() == clients && served() == 0) {
+        if !run.turn_until(|| run.done.get() == clients && served() == 0) {
             let (done, served) = (run.done.get(), served());
             run.fault(format!("it hangs: {done} of {clients} are done, {served} are served"));
         }
@@ -109,7 +171,7 @@ impl World {
             run.oracle.with(|state| *state.met.entry(what).or_default() += 1);
             proxy::tear_down(&link);
         }
-        if !turn_until(|| Worker::held() == self.held.get()) {
+        if !run.turn_until(|| Worker::held() == self.held.get()) {
             // What is left accuses this run, not those that follow.
             let before = self.held.replace(Worker::held());
             let held = self.held.get();
@@ -117,12 +179,17 @@ impl World {
         }
         run.oracle.judge();
         self.run.replace(None);
+        // Who connected and left before it was accepted is no connection of the next run.
+        for _ in 0..2 {
+            Worker::turn(0).expect("a turn");
+        }
         run.oracle.clone()
     }
 
     /// False: something that was left keeps the loop from ending.
     pub(crate) fn end(self) -> bool {
         Worker::stop_all();
+        let _ = std::fs::remove_dir_all(&self.folder);
         let end = Instant::now() + PATIENCE;
         while Worker::turn(0.1).expect("a turn") {
             if Instant::now() > end {
@@ -133,17 +200,21 @@ impl World {
     }
 }
 
-fn turn_until(done: impl Fn() -> bool) -> bool {
-    let end = Instant::now() + PATIENCE;
-    while !done() {
-        if Instant::now() > end || !Worker::turn(Duration::from_millis(20)).expect("a turn") {
-            return false;
-        }
-    }
-    true
-}
-
 impl Run {
+    fn turn_until(&self, done: impl Fn() -> bool) -> bool {
+        let end = Instant::now() + PATIENCE;
+        while !done() {
+            let begin = Instant::now();
+            if begin > end || !Worker::turn(Duration::from_millis(20)).expect("a turn") {
+                return false;
+            }
+            if begin.elapsed() > SLOW {
+                self.oracle.with(|state| state.slow = true);
+            }
+        }
+        true
+    }
+
     fn fault(&self, fault: String) {
         self.oracle.with(|state| state.faults.push(fault));
     }
@@ -167,23 +238,39 @@ impl Run {
     }
 
     fn link(&self, number: usize, con: TcpConnection<Tcp>) {
-        let attempt = {
+        let which = {
             let accepted = &mut self.accepted.borrow_mut()[number];
             *accepted += 1;
             *accepted - 1
         };
-        let Some(attempt) = self.plan.clients[number].get(attempt) else {
+        let Some(attempt) = self.plan.clients[number].get(which) else {
             return self.fault("more connections than attempts".into());
         };
-        let link = proxy::lead(con, &self.target, attempt.link.clone());
+        let (oracle, who) = (self.oracle.clone(), name(number, which).1);
+        let tell = Box::new(move |side: usize| oracle.reset(['c', 's'][side], who));
+        let link = proxy::lead(con, &self.target, attempt.link.clone(), tell);
         self.links.borrow_mut().push(link);
     }
 
     fn start(self: &Rc<Self>, client: usize, address: &str) {
+        let with = |scheme: &str| address.replace("tcp://", &format!("{scheme}://"));
+        let run = self.clone();
         match self.plan.kind {
-            Kind::Ws => self.start_ws(client, &format!("ws://{address}"), false),
-            Kind::Wss => self.start_ws(client, &format!("wss://{address}"), true),
-            Kind::Text => self.start_text(client, &format!("text://{address}")),
+            Kind::Ws => self.start_ws(client, &with("ws"), false),
+            Kind::Wss => self.start_ws(client, &with("wss"), true),
+            Kind::Text => {
+                let con = self.start_stream::<Text>(client, &with("text"));
+                con.on_message(move |_, data| run.client_heard(client, data.as_bytes()));
+            }
+            Kind::Frame => {
+                let con = self.start_stream::<Frame>(client, &with("frame"));
+                con.on_message(move |_, data| run.client_heard(client, data.as_bytes()));
+            }
+            Kind::Http => {
+                let con = self.start_stream::<Tcp>(client, address);
+                let hears = http::hears(run, client);
+                con.on_message(move |con, data| hears(con, data.as_bytes()));
+            }
         }
     }
 
@@ -209,13 +296,18 @@ impl Run {
         });
         self.wire_client(client, con);
         let run = self.clone();
-        con.on_message(move |con, data: Data| run.client_heard(client, con.any(), &data));
+        con.on_message(move |_, data: Data| run.client_heard(client, data.as_bytes()));
         self.before(client, con.any());
         con.connect();
     }
 
-    fn start_text(self: &Rc<Self>, client: usize, address: &str) {
-        let con = AsyncTcpConnection::<Text>::new(address).expect("an address");
+    /// Who has no farewells; the caller says what it hears.
+    fn start_stream<P: workerman::Dial + Default>(
+        self: &Rc<Self>,
+        client: usize,
+        address: &str,
+    ) -> AsyncTcpConnection<P> {
+        let con = AsyncTcpConnection::<P>::new(address).expect("an address");
         let run = self.clone();
         con.on_connect(move |con| {
             run.oracle.connect(run.current(client));
@@ -234,10 +326,9 @@ impl Run {
             }
         });
         self.wire_client(client, con);
-        let run = self.clone();
-        con.on_message(move |con, data: Data| run.client_heard(client, con.any(), &data));
         self.before(client, con.any());
         con.connect();
+        con
     }
 
     fn wire_client<P: Protocol>(self: &Rc<Self>, client: usize, con: AsyncTcpConnection<P>) {
@@ -246,7 +337,7 @@ impl Run {
         con.on_error(move |_, _, failure| run.failed(run.current(client), failure));
     }
 
-    fn current(&self, client: usize) -> Who {
+    pub(crate) fn current(&self, client: usize) -> Who {
         name(client, self.attempts.borrow()[client])
     }
 
@@ -267,7 +358,10 @@ impl Run {
             let session = state.sessions.entry(who).or_default();
             (session.sent, session.ended_by_us)
         });
-        let text = message(self.plan.seed, who, sequence, filler);
+        let mut text = message(self.plan.seed, who, sequence, filler);
+        if self.plan.kind == Kind::Http && who.0 == 'c' {
+            text = http::request(&text);
+        }
         let sent = match sequence % 3 {
             0 => con.send(text.as_bytes()),
             1 => con.send(&*text),
@@ -361,26 +455,30 @@ impl Run {
         Some(Duration::from_millis(*number as u64 % 2 * 3))
     }
 
-    fn client_heard(&self, client: usize, _con: AnyConnection, data: &Data) {
-        self.oracle.message(self.plan.seed, self.current(client), data.as_bytes());
+    pub(crate) fn client_heard(&self, client: usize, bytes: &[u8]) {
+        self.oracle.message(self.plan.seed, self.current(client), bytes);
     }
 
-    fn server_heard(&self, con: AnyConnection, data: &Data) {
+    /// False: nobody can have sent that, and it is not answered.
+    pub(crate) fn server_heard(&self, con: AnyConnection, bytes: &[u8]) -> bool {
         let me = ('s', con.id());
-        let from = self.oracle.message(self.plan.seed, me, data.as_bytes());
-        let Some(((_, attempt), got)) = from else { return };
+        let from = self.oracle.message(self.plan.seed, me, bytes);
+        let Some(((_, attempt), got)) = from else { return false };
         let (client, number) = (attempt as usize / 10, attempt as usize % 10);
         let Some(attempt) = self.plan.clients.get(client).and_then(|all| all.get(number)) else {
-            return;
+            return false;
         };
-        for _ in 0..attempt.answers {
-            self.say(me, con, data.as_bytes().len());
+        // A request has one answer.
+        let answers = if self.plan.kind == Kind::Http { 1 } else { attempt.answers };
+        for _ in 0..answers {
+            self.say(me, con, bytes.len());
         }
         if let Some((after, end)) = attempt.server_ends
             && got as usize >= after
         {
             self.end(me, con, end);
         }
+        true
     }
 }
 
@@ -394,6 +492,10 @@ fn send_by_kind(con: AnyConnection, text: &str) -> Sent {
         con.send(text)
     } else if let Some(con) = con.downcast::<Text, workerman::Server>() {
         con.send(text)
+    } else if let Some(con) = con.downcast::<Frame, workerman::Client>() {
+        con.send(text)
+    } else if let Some(con) = con.downcast::<Frame, workerman::Server>() {
+        con.send(text)
     } else {
         con.send(text)
     }
@@ -404,7 +506,7 @@ fn name(client: usize, attempt: usize) -> Who {
 }
 
 /// What all servers do; the run that is on is asked at each event.
-fn serve<P: workerman::Serve>(worker: Worker<P>, current: &Current) {
+pub(crate) fn serve<P: Serve>(worker: Worker<P>, current: &Current) {
     worker.set_limits(limits());
     let now = current.clone();
     worker.on_error(move |con, _, failure| {
@@ -412,11 +514,11 @@ fn serve<P: workerman::Serve>(worker: Worker<P>, current: &Current) {
     });
 }
 
-fn server<P: Protocol, R: Role>(con: workerman::Connection<P, R>) -> Who {
+pub(crate) fn server<P: Protocol, R: Role>(con: workerman::Connection<P, R>) -> Who {
     ('s', con.id())
 }
 
-fn with_run(current: &Current, f: impl FnOnce(&Rc<Run>)) {
+pub(crate) fn with_run(current: &Current, f: impl FnOnce(&Rc<Run>)) {
     let run = current.borrow().clone();
     if let Some(run) = run {
         f(&run);
@@ -432,7 +534,11 @@ fn serve_websocket(worker: Worker<Websocket>, current: &Current) {
         with_run(&now, |run| run.oracle.ready(server(con)));
     });
     let now = current.clone();
-    worker.on_message(move |con, data| with_run(&now, |run| run.server_heard(con.any(), &data)));
+    worker.on_message(move |con, data| {
+        with_run(&now, |run| {
+            run.server_heard(con.any(), data.as_bytes());
+        });
+    });
     let now = current.clone();
     worker.on_websocket_close(move |con, code, _| {
         with_run(&now, |run| run.oracle.farewell(server(con), code));
@@ -443,7 +549,10 @@ fn serve_websocket(worker: Worker<Websocket>, current: &Current) {
     });
 }
 
-fn serve_text(worker: Worker<Text>, current: &Current) {
+fn serve_stream<P>(worker: Worker<P>, current: &Current)
+where
+    for<'a> P: Serve + Protocol<Incoming<'a> = Data<'a>>,
+{
     serve(worker, current);
     let now = current.clone();
     worker.on_connect(move |con| {
@@ -453,7 +562,11 @@ fn serve_text(worker: Worker<Text>, current: &Current) {
         });
     });
     let now = current.clone();
-    worker.on_message(move |con, data| with_run(&now, |run| run.server_heard(con.any(), &data)));
+    worker.on_message(move |con, data| {
+        with_run(&now, |run| {
+            run.server_heard(con.any(), data.as_bytes());
+        });
+    });
     let now = current.clone();
     worker.on_close(move |con| with_run(&now, |run| run.oracle.close(server(con), None)));
 }

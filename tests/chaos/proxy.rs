@@ -16,6 +16,8 @@ pub(crate) struct Link {
     /// Neither bytes nor ends pass any more.
     hole: bool,
     befallen: bool,
+    /// Is told which side's socket was reset.
+    tell: Box<dyn Fn(usize)>,
 }
 
 #[derive(Default)]
@@ -38,8 +40,13 @@ enum Ending {
 
 pub(crate) type SharedLink = Rc<RefCell<Link>>;
 
-/// Leads `client` to `target`.
-pub(crate) fn lead(client: TcpConnection<Tcp>, target: &str, plan: LinkPlan) -> SharedLink {
+/// Leads `client` to `target`; `tell` hears which of the two was reset.
+pub(crate) fn lead(
+    client: TcpConnection<Tcp>,
+    target: &str,
+    plan: LinkPlan,
+    tell: Box<dyn Fn(usize)>,
+) -> SharedLink {
     let server = AsyncTcpConnection::<Tcp>::new(target).expect("an address");
     let limits = Limits::new().send_buffer_bytes(64 << 20).opening(2);
     client.set_limits(limits.clone());
@@ -52,6 +59,7 @@ pub(crate) fn lead(client: TcpConnection<Tcp>, target: &str, plan: LinkPlan) -> 
         ways: Default::default(),
         hole: false,
         befallen: false,
+        tell,
     }));
     wire(client, 0, &link);
     wire(server, 1, &link);
@@ -180,11 +188,15 @@ fn befall(l: &mut Link, side: usize, link: &SharedLink) {
     match l.plan.fault {
         Fault::None => {}
         Fault::Reset | Fault::ResetClient | Fault::ResetServer | Fault::Destroy => {
-            if l.plan.fault != Fault::ResetServer {
-                end_at_once(client, l.plan.fault != Fault::Destroy);
-            }
-            if l.plan.fault != Fault::ResetClient {
-                end_at_once(server, l.plan.fault != Fault::Destroy);
+            let spared = match l.plan.fault {
+                Fault::ResetServer => Some(0),
+                Fault::ResetClient => Some(1),
+                _ => None,
+            };
+            for (side, con) in [client, server].into_iter().enumerate() {
+                if spared != Some(side) && end_at_once(con, l.plan.fault != Fault::Destroy) {
+                    (l.tell)(side);
+                }
             }
             for way in &mut l.ways {
                 way.dead = true;
@@ -210,20 +222,20 @@ fn befall(l: &mut Link, side: usize, link: &SharedLink) {
     }
 }
 
-fn end_at_once(con: AnyConnection, reset: bool) {
-    if reset {
-        if let Some(con) = con.downcast::<Tcp, workerman::Server>() {
-            with_socket(&con, |socket| {
-                let _ = socket.set_linger(Some(Duration::ZERO));
-            });
-        }
-        if let Some(con) = con.downcast::<Tcp, workerman::Client>() {
-            with_socket(&con, |socket| {
-                let _ = socket.set_linger(Some(Duration::ZERO));
-            });
-        }
+/// Whether with a reset.
+fn end_at_once(con: AnyConnection, reset: bool) -> bool {
+    let linger = |socket: socket2::SockRef<'_>| {
+        let _ = socket.set_linger(Some(Duration::ZERO));
+    };
+    let mut was_reset = false;
+    if reset && let Some(con) = con.downcast::<Tcp, workerman::Server>() {
+        was_reset = with_socket(&con, linger);
+    }
+    if reset && let Some(con) = con.downcast::<Tcp, workerman::Client>() {
+        was_reset = with_socket(&con, linger);
     }
     con.destroy();
+    was_reset
 }
 
 /// What has befallen it, without numbers.
@@ -248,11 +260,13 @@ pub(crate) fn tear_down(link: &SharedLink) {
 }
 
 /// The library hands its sockets to nobody, and no call of it resets one: so a second descriptor of
-/// the same socket is had from the kernel, found by its addresses.
+/// the same socket is had from the kernel, found by its addresses. False: none was found.
 #[cfg(target_os = "linux")]
-fn with_socket<R: Role>(con: &Connection<Tcp, R>, f: impl FnOnce(socket2::SockRef<'_>)) {
+fn with_socket<R: Role>(con: &Connection<Tcp, R>, f: impl FnOnce(socket2::SockRef<'_>)) -> bool {
     use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
-    let (Some(local), Some(remote)) = (con.local_addr(), con.remote_addr()) else { return };
+    let (Some(local), Some(remote)) = (con.local_addr(), con.remote_addr()) else {
+        return false;
+    };
     let own = pidfd_open(getpid(), PidfdFlags::empty()).expect("this process");
     let open = std::fs::read_dir("/proc/self/fd").expect("a list");
     for entry in open.flatten() {
@@ -266,11 +280,14 @@ fn with_socket<R: Role>(con: &Connection<Tcp, R>, f: impl FnOnce(socket2::SockRe
         let is = |addr: std::io::Result<socket2::SockAddr>| addr.ok().and_then(|a| a.as_socket());
         if is(socket.local_addr()) == Some(local) && is(socket.peer_addr()) == Some(remote) {
             f(socket);
-            return;
+            return true;
         }
     }
+    false
 }
 
 /// Elsewhere an end at once is the worst that the proxy does.
 #[cfg(not(target_os = "linux"))]
-fn with_socket<R: Role>(_con: &Connection<Tcp, R>, _f: impl FnOnce(socket2::SockRef<'_>)) {}
+fn with_socket<R: Role>(_con: &Connection<Tcp, R>, _f: impl FnOnce(socket2::SockRef<'_>)) -> bool {
+    false
+}

@@ -1,8 +1,9 @@
 //! Frames whose heads lie, and messages in more pieces than anybody needs.
 use crate::counting::peak_of_thread;
-use crate::support::peers::start;
+use crate::support::endpoint::{BOTH, Ours};
+use crate::support::peers::{Peer, start};
 use crate::support::*;
-use crate::{close_code, farewell, finish, long_head, opened, talk};
+use crate::{close_code, either, farewell_to, finish, frame_to, head_to, open_as, talk};
 use std::cell::Cell;
 use std::io::Write;
 use std::rc::Rc;
@@ -12,13 +13,12 @@ use workerman::{Context, Input, Limits, Payload, Serve, Violation};
 /// The code of the close frame that answers these bytes. A farewell follows them, so that who
 /// takes them for right answers too.
 #[track_caller]
-fn answer_to(limits: Limits, bytes: &[u8]) -> u16 {
-    let (worker, addr) = start::<Websocket>();
-    worker.set_limits(limits);
-    let mut peer = opened(addr, "");
-    let bytes = [bytes, &farewell()].concat();
+fn answer_to(ours: Ours, limits: Limits, bytes: &[u8]) -> u16 {
+    let (_, mut peer) = open_as!(ours, "", |it| it.set_limits(limits));
+    let bytes = [bytes, &farewell_to(ours)].concat();
     finish(std::thread::spawn(move || {
-        peer.write_all(&bytes).expect("it is read");
+        // Who refuses early may have closed already.
+        let _ = peer.write_all(&bytes);
         close_code(peer)
     }))
 }
@@ -26,29 +26,38 @@ fn answer_to(limits: Limits, bytes: &[u8]) -> u16 {
 #[test]
 fn rustsec_2022_0035_nothing_is_allocated_by_a_declared_length() {
     // Also CVE-2022-35922. A head that declares just what is allowed: memory follows what has come.
-    let (worker, addr) = start::<Websocket>();
-    worker.set_limits(Limits::new().message_bytes(64 << 20));
-    let mut peer = opened(addr, "");
-    let con = worker.connections().into_iter().next().expect("it is open");
-    let pieces = [long_head(0x82, 64 << 20), vec![b'x'; 10_000], vec![b'y'; 10_000]];
-    let peak = peak_of_thread(|| {
-        for piece in &pieces {
-            let before = con.bytes_read();
-            peer.write_all(piece).expect("it is read");
-            turn_until(|| con.bytes_read() == before + piece.len() as u64);
-        }
-    });
-    assert!(peak < 256 << 10, "{peak} bytes for 20 000");
+    for ours in BOTH {
+        let limits = Limits::new().message_bytes(64 << 20);
+        let (con, mut peer) = open_as!(ours, "", |it| it.set_limits(limits));
+        let pieces = [head_to(ours, 0x82, 64 << 20), vec![b'x'; 10_000], vec![b'y'; 10_000]];
+        let peak = peak_of_thread(|| {
+            for piece in &pieces {
+                let before = either!(con, bytes_read);
+                peer.write_all(piece).expect("it is read");
+                turn_until(|| either!(con, bytes_read) == before + piece.len() as u64);
+            }
+        });
+        assert!(peak < 256 << 10, "{peak} bytes for 20 000, {ours:?}");
+    }
+}
+
+/// A message of so many bytes, and of what the peer sends nothing more, is answered with `code`.
+#[track_caller]
+fn assert_refused_by_its_head(length: u64, code: u16) {
+    for ours in BOTH {
+        let peak = peak_of_thread(|| {
+            let answer = answer_to(ours, Limits::new(), &head_to(ours, 0x82, length));
+            assert_eq!(answer, code, "{length:#x}, {ours:?}");
+        });
+        assert!(peak < 256 << 10, "{peak} bytes for a length of {length:#x}, {ours:?}");
+    }
 }
 
 #[test]
 fn cve_2026_1528_a_length_of_up_to_63_bits_is_refused_by_its_head() {
     // Also noPoll#84, where it was a signed number: 1009, and nothing waits for such a message.
     for length in [1u64 << 31, 1 << 32, 1 << 53, 1 << 62, u64::MAX >> 1] {
-        let peak = peak_of_thread(|| {
-            assert_eq!(answer_to(Limits::new(), &long_head(0x82, length)), 1009, "{length:#x}");
-        });
-        assert!(peak < 256 << 10, "{peak} bytes for a length of {length:#x}");
+        assert_refused_by_its_head(length, 1009);
     }
 }
 
@@ -56,22 +65,21 @@ fn cve_2026_1528_a_length_of_up_to_63_bits_is_refused_by_its_head() {
 fn cve_2026_43678_the_highest_bit_of_a_length_is_a_violation() {
     // RFC 6455 §5.2: it must be 0. 1002, as soon as it is here.
     for length in [1u64 << 63, (1 << 63) + 5, u64::MAX] {
-        let peak = peak_of_thread(|| {
-            assert_eq!(answer_to(Limits::new(), &long_head(0x82, length)), 1002, "{length:#x}");
-        });
-        assert!(peak < 256 << 10, "{peak} bytes for a length of {length:#x}");
+        assert_refused_by_its_head(length, 1002);
     }
 }
 
 #[test]
 fn cve_2020_27813_lengths_are_added_up_before_they_are_believed() {
     // The limit is the message's, over all its frames; a sum that would wrap is above it.
-    let first = [&[0x02, 0xfe, 2, 88, 0, 0, 0, 0][..], &[b'x'; 600]].concat();
-    let second = [&[0x80, 0xfe, 2, 88, 0, 0, 0, 0][..], &[b'x'; 600]].concat();
-    let limits = || Limits::new().message_bytes(1000);
-    assert_eq!(answer_to(limits(), &[&first[..], &second].concat()), 1009);
-    let wraps = long_head(0x80, u64::MAX >> 1);
-    assert_eq!(answer_to(limits(), &[&first[..], &wraps].concat()), 1009);
+    for ours in BOTH {
+        let first = frame_to(ours, 0x02, &[b'x'; 600]);
+        let limits = || Limits::new().message_bytes(1000);
+        for second in [frame_to(ours, 0x80, &[b'x'; 600]), head_to(ours, 0x80, u64::MAX >> 1)] {
+            let bytes = [&first[..], &second].concat();
+            assert_eq!(answer_to(ours, limits(), &bytes), 1009, "{ours:?}");
+        }
+    }
 }
 
 /// Finds packages of no bytes behind an exclamation mark.
@@ -117,54 +125,71 @@ impl Protocol for Stuck {
 }
 
 impl Serve for Stuck {}
+impl workerman::Dial for Stuck {}
 
 #[test]
 fn cve_2020_13935_a_package_of_no_bytes_is_no_endless_loop() {
     // Whatever a protocol makes of a length: without progress the connection ends.
     let (_worker, addr) = start::<Stuck>();
     assert_eq!(talk(addr, "hello"), "");
+    let peer = Peer::with_one(|mut stream| stream.write_all(b"hello").expect("it is read"));
+    let address = peer.tcp().replace("tcp:", "stuck:");
+    let con = AsyncTcpConnection::<Stuck>::new(&address).expect("an address");
+    let failed = Rc::new(Cell::new(false));
+    let at = failed.clone();
+    con.on_error(move |_, code, _| at.set(code == ErrorCode::SessionFail));
+    con.connect();
+    turn_until(|| con.status() == Status::Closed);
+    assert!(failed.get(), "the client's end has a cause");
 }
 
 #[test]
 fn cve_2026_48779_a_hundred_thousand_tiny_fragments_cost_less_than_twice_their_payload() {
     // One buffer, no object a fragment; empty fragments cost nothing at all.
     const COUNT: usize = 100_000;
-    let (worker, addr) = start::<Websocket>();
-    worker.set_limits(Limits::new().fragments(3 * COUNT));
-    let got = Rc::new(Cell::new(0));
-    let at = got.clone();
-    worker.on_message(move |_, data| at.set(data.len()));
-    let mut peer = opened(addr, "");
-    let mut bytes = client_frame(0x02, b"x");
-    for _ in 1..COUNT {
-        bytes.extend(client_frame(0x00, b"x"));
-        bytes.extend(client_frame(0x00, b""));
+    for ours in BOTH {
+        let got = Rc::new(Cell::new(0));
+        let at = got.clone();
+        let (_, mut peer) = open_as!(ours, "", |it| {
+            it.set_limits(Limits::new().fragments(3 * COUNT));
+            it.on_message(move |_, data| at.set(data.len()));
+        });
+        let mut bytes = frame_to(ours, 0x02, b"x");
+        for _ in 1..COUNT {
+            bytes.extend(frame_to(ours, 0x00, b"x"));
+            bytes.extend(frame_to(ours, 0x00, b""));
+        }
+        bytes.extend(frame_to(ours, 0x80, b""));
+        // What the loop itself needs is there before.
+        peer.write_all(&frame_to(ours, 0x82, b"first")).expect("it is read");
+        turn_until(|| got.get() == 5);
+        let sender = std::thread::spawn(move || peer.write_all(&bytes).map(|()| peer));
+        let peak = peak_of_thread(|| turn_until(|| got.get() == COUNT));
+        assert!(peak < 2 * COUNT as isize, "{peak} bytes for a message of {COUNT}, {ours:?}");
+        finish(sender).expect("it was read");
     }
-    bytes.extend(client_frame(0x80, b""));
-    // What the loop itself needs is there before.
-    peer.write_all(&client_frame(0x82, b"first")).expect("it is read");
-    turn_until(|| got.get() == 5);
-    let sender = std::thread::spawn(move || peer.write_all(&bytes).map(|()| peer));
-    let peak = peak_of_thread(|| turn_until(|| got.get() == COUNT));
-    assert!(peak < 2 * COUNT as isize, "{peak} bytes for a message of {COUNT}");
-    finish(sender).expect("it was read");
 }
 
 #[test]
 fn cve_2026_48779_fragments_are_counted_and_empty_ones_too() {
     // 4 096 of them by default: 1009 at the one behind.
-    let mut bytes = client_frame(0x02, b"x");
-    for _ in 0..5000 {
-        bytes.extend(client_frame(0x00, b""));
+    for ours in BOTH {
+        let mut bytes = frame_to(ours, 0x02, b"x");
+        for _ in 0..5000 {
+            bytes.extend(frame_to(ours, 0x00, b""));
+        }
+        bytes.extend(frame_to(ours, 0x80, b""));
+        assert_eq!(answer_to(ours, Limits::new(), &bytes), 1009, "{ours:?}");
     }
-    bytes.extend(client_frame(0x80, b""));
-    assert_eq!(answer_to(Limits::new(), &bytes), 1009);
 }
 
 #[test]
 fn websockets_16_1_reserved_bits_without_an_agreement_are_a_violation() {
     // Nobody inflates what nobody agreed to compress (Workerman does).
-    for bit in [0x40, 0x20, 0x10] {
-        assert_eq!(answer_to(Limits::new(), &client_frame(0x82 | bit, b"x")), 1002);
+    for ours in BOTH {
+        for bit in [0x40, 0x20, 0x10] {
+            let frame = frame_to(ours, 0x82 | bit, b"x");
+            assert_eq!(answer_to(ours, Limits::new(), &frame), 1002, "{bit:#x}, {ours:?}");
+        }
     }
 }

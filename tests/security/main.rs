@@ -20,11 +20,15 @@ mod stale;
 #[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
 mod tls;
 
+use std::cell::Cell;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::rc::Rc;
 use std::thread::JoinHandle;
 use std::time::Duration;
+use support::endpoint::Ours;
 use support::*;
+use workerman::prelude::*;
 
 #[global_allocator]
 static ALLOCATOR: counting::Counting = counting::Counting;
@@ -46,6 +50,59 @@ fn opened(addr: SocketAddr, more: &str) -> TcpStream {
     assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
     peer
 }
+
+/// A raw server of a client of this loop, whose handshake is complete.
+fn answered(con: AsyncTcpConnection<Ws>, listener: TcpListener, more: &str) -> TcpStream {
+    let open = Rc::new(Cell::new(false));
+    let at = open.clone();
+    con.on_websocket_connect(move |_, _| at.set(true));
+    con.connect();
+    let lines = format!("\r\n{more}\r\n");
+    let peer = finish(std::thread::spawn(move || {
+        let mut stream = raw_accept(&listener);
+        let answer = accept_head(&read_head(&mut stream)).replace("\r\n\r\n", &lines);
+        stream.write_all(answer.as_bytes()).expect("the 101");
+        stream
+    }));
+    turn_until(|| open.get());
+    peer
+}
+
+/// One of ours that is open, as `AnyConnection`, and the raw peer. The peer's handshake has these
+/// lines more; the worker or the client is set up before.
+macro_rules! open_as {
+    ($ours:expr, $more:expr, |$it:ident| $set:expr) => {
+        match $ours {
+            crate::support::endpoint::Ours::Server => {
+                let ($it, addr) = crate::support::peers::start::<Websocket>();
+                $set;
+                let peer = crate::opened(addr, $more);
+                ($it.connections()[0].any(), peer)
+            }
+            crate::support::endpoint::Ours::Client => {
+                let (listener, addr) = crate::support::raw_listener();
+                let address = format!("ws://{addr}");
+                let $it = AsyncTcpConnection::<Ws>::new(&address).expect("an address");
+                $set;
+                ($it.any(), crate::answered($it, listener, $more))
+            }
+        }
+    };
+}
+
+/// Calls a method of whichever of the two it is.
+macro_rules! either {
+    ($con:expr, $call:ident $(, $with:expr)*) => {
+        match $con.downcast::<Ws, workerman::Client>() {
+            Some(con) => con.$call($($with),*),
+            None => {
+                let con = $con.downcast::<Websocket, workerman::Server>().expect("no third");
+                con.$call($($with),*)
+            }
+        }
+    };
+}
+use {either, open_as};
 
 /// Whether the peer has something to read: bytes, or an end.
 fn has_come(peer: &TcpStream) -> bool {
@@ -89,20 +146,31 @@ fn status(addr: SocketAddr, request: impl Into<Vec<u8>>) -> u16 {
     code.and_then(|code| code.parse().ok()).unwrap_or(0)
 }
 
-/// The head of a client's frame of so many bytes, whose mask changes nothing.
-fn long_head(first: u8, length: u64) -> Vec<u8> {
-    let mut head = vec![first, 0xff];
-    head.extend_from_slice(&length.to_be_bytes());
-    head.extend_from_slice(&[0; 4]);
+/// The head of a frame of so many bytes for ours; where there is a mask it changes nothing.
+fn head_to(ours: Ours, first: u8, length: u64) -> Vec<u8> {
+    let masked = if ours == Ours::Server { 0x80 } else { 0 };
+    let mut head = match length {
+        0..126 => vec![first, masked | length as u8],
+        126..0x1_0000 => vec![first, masked | 126, (length >> 8) as u8, length as u8],
+        _ => [&[first, masked | 127][..], &length.to_be_bytes()].concat(),
+    };
+    if masked != 0 {
+        head.extend_from_slice(&[0; 4]);
+    }
     head
 }
 
-/// A close frame of a client's.
-fn farewell() -> Vec<u8> {
-    client_frame(0x88, &1000u16.to_be_bytes())
+/// A whole frame for ours.
+fn frame_to(ours: Ours, first: u8, payload: &[u8]) -> Vec<u8> {
+    [&head_to(ours, first, payload.len() as u64), payload].concat()
 }
 
-/// The code of the server's close frame; what comes before is not looked at.
+/// The peer's close frame.
+fn farewell_to(ours: Ours) -> Vec<u8> {
+    frame_to(ours, 0x88, &1000u16.to_be_bytes())
+}
+
+/// The code of our close frame; what comes before is not looked at.
 fn close_code(mut peer: TcpStream) -> u16 {
     loop {
         let (first, payload) = read_frame(&mut peer);

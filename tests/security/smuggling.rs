@@ -1,7 +1,8 @@
 //! Requests that two readers could divide in two ways: refused, and the connection ends.
+use crate::support::endpoint::Ours;
 use crate::support::peers::start;
 use crate::support::*;
-use crate::{farewell, finish, status, talk, upgrade};
+use crate::{farewell_to, finish, status, talk, upgrade};
 use std::cell::RefCell;
 use std::io::Write;
 use std::net::SocketAddr;
@@ -176,7 +177,7 @@ fn rustsec_2026_0033_what_follows_an_upgrade_is_upgraded_only_by_our_own_101() {
     worker.on_message(move |_, data| at.note(data));
     for lines in ["Content-Length: 8\r\n", "Transfer-Encoding: chunked\r\n"] {
         let frame = client_frame(0x81, b"no");
-        let request = [upgrade(lines).as_bytes(), &frame, &farewell()].concat();
+        let request = [upgrade(lines).as_bytes(), &frame, &farewell_to(Ours::Server)].concat();
         assert_eq!(status(addr, request), 400, "{lines}");
     }
     // Frames behind a request that is refused are nobody's message.

@@ -486,3 +486,65 @@ fn a_close_between_two_pieces_of_a_long_body_ends_the_connection_at_once() {
     turn_until(|| reader.is_finished());
     assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
 }
+
+/// Lines, and who closes waits for the other's end.
+#[derive(Debug, Default)]
+struct Polite(Text);
+
+impl Protocol for Polite {
+    const NAME: &'static str = "polite";
+    type Incoming<'a> = Data<'a>;
+    type Outgoing<'a> = Payload<'a>;
+
+    fn input(&mut self, buffer: &mut [u8], cx: &mut Context) -> Result<Input, Violation> {
+        self.0.input(buffer, cx)
+    }
+
+    fn decode<'a>(
+        &mut self,
+        package: &'a mut [u8],
+        scratch: &'a mut Vec<u8>,
+        cx: &mut Context,
+    ) -> Result<Option<Data<'a>>, Violation> {
+        self.0.decode(package, scratch, cx)
+    }
+
+    fn encode(
+        &mut self,
+        message: Payload<'_>,
+        out: &mut Vec<u8>,
+        cx: &mut Context,
+    ) -> Result<(), Violation> {
+        self.0.encode(message, out, cx)
+    }
+
+    fn on_closing(&mut self, out: &mut Vec<u8>, _: &mut Context) -> bool {
+        out.extend_from_slice(b"bye\n");
+        true
+    }
+}
+
+impl Serve for Polite {}
+
+#[test]
+fn a_protocol_that_goes_on_decoding_behind_its_farewell_delivers_nothing_more() {
+    // Built-in ones drop such messages themselves; that a program's need not is the library's part.
+    let (worker, addr) = listening::<Polite>("polite");
+    let t = Transcript::new();
+    let at = t.clone();
+    worker.on_message(move |con, line| {
+        at.note(format!("{line}"));
+        if line.as_bytes() == b"close" {
+            con.close();
+        }
+    });
+    let (mut peer, _) = peer_of(worker, addr);
+    peer.write_all(b"one\nclose\nin the same read\n").expect("the socket takes it");
+    turn_until(|| t.has("close"));
+    turn();
+    assert_eq!(read_bytes(&mut peer, 4), b"bye\n");
+    peer.write_all(b"later\n").expect("the socket takes it");
+    peer.shutdown(Shutdown::Write).expect("our end");
+    turn_until(|| worker.connections().is_empty());
+    t.assert(&["one", "close"]);
+}

@@ -13,6 +13,7 @@ static CALLS: AtomicUsize = AtomicUsize::new(0);
 thread_local! {
     static OF_THREAD: Cell<isize> = const { Cell::new(0) };
     static PEAK_OF_THREAD: Cell<isize> = const { Cell::new(0) };
+    static VOLUME_OF_THREAD: Cell<usize> = const { Cell::new(0) };
 }
 
 /// Bytes of the process that are allocated now.
@@ -33,35 +34,41 @@ pub(crate) fn peak_of_thread(work: impl FnOnce()) -> isize {
     PEAK_OF_THREAD.get() - before
 }
 
+/// Bytes that this thread has allocated so far, whether or not it has freed them.
+pub(crate) fn volume_of_thread() -> usize {
+    VOLUME_OF_THREAD.get()
+}
+
 /// Allocations so far.
 pub(crate) fn calls() -> usize {
     CALLS.load(Relaxed)
 }
 
-fn count(bytes: isize) {
+fn count(bytes: isize, asked: usize) {
     LIVE.fetch_add(bytes, Relaxed);
     let live = OF_THREAD.get() + bytes;
     OF_THREAD.set(live);
     PEAK_OF_THREAD.set(PEAK_OF_THREAD.get().max(live));
+    VOLUME_OF_THREAD.set(VOLUME_OF_THREAD.get().wrapping_add(asked));
 }
 
 // SAFETY: every call is handed to the system's allocator as it came.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size() as isize);
+        count(layout.size() as isize, layout.size());
         CALLS.fetch_add(1, Relaxed);
         // SAFETY: as above.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
-        count(-(layout.size() as isize));
+        count(-(layout.size() as isize), 0);
         // SAFETY: as above.
         unsafe { System.dealloc(place, layout) }
     }
 
     unsafe fn realloc(&self, place: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count(size as isize - layout.size() as isize);
+        count(size as isize - layout.size() as isize, size);
         CALLS.fetch_add(1, Relaxed);
         // SAFETY: as above.
         unsafe { System.realloc(place, layout, size) }

@@ -1,5 +1,6 @@
 //! Requests, from any bytes.
-use super::server::testing::outcome;
+use super::server::testing::{in_pieces, outcome};
+use crate::Limits;
 
 /// What is heard and answered does not depend on how the bytes were cut.
 pub fn http_request(bytes: &[u8]) {
@@ -14,6 +15,11 @@ pub fn http_request(bytes: &[u8]) {
         request.splice(at..at, rest.iter().copied());
         same_in_pieces(&request);
     }
+}
+
+/// Only hears, in one way of cutting.
+pub(crate) fn hear(limits: &Limits, bytes: &[u8], cut: usize) {
+    in_pieces(limits, bytes, cut);
 }
 
 fn same_in_pieces(bytes: &[u8]) {

@@ -4,7 +4,7 @@ use super::testing::{ACCEPT, REQUEST, dialled, hear, open_client, open_server};
 #[cfg(feature = "deflate")]
 use super::testing::{deflating_client, deflating_server, frame};
 use super::{Opening, Websocket};
-use crate::protocols::testing::{Line, Seen, each_way};
+use crate::protocols::testing::{Flat, Line, Seen, each_way};
 use crate::{Limits, Payload};
 
 /// Small, so that a short input reaches every limit.
@@ -20,6 +20,29 @@ pub fn session_client(bytes: &[u8]) {
 /// An open server, whatever its client says.
 pub fn session_server(bytes: &[u8]) {
     hear(Role::Server, &limits(), bytes);
+}
+
+/// One of them only hears, in one way of cutting.
+pub(crate) fn hear_in_pieces(who: &str, limits: &Limits, bytes: &[u8], cut: usize) {
+    fn feed<P: Flat>(mut line: Line<P>, limits: &Limits, bytes: &[u8], cut: usize) {
+        line.limits = limits.clone();
+        bytes.chunks(cut).for_each(|piece| line.feed(piece));
+    }
+    match who {
+        "session_client" => feed(open_client(limits), limits, bytes, cut),
+        "session_server" => feed(open_server(limits), limits, bytes, cut),
+        "handshake_client" => feed(dialled(&Opening::default()), limits, bytes, cut),
+        "handshake_server" => {
+            let mut line = Line::new(Websocket::default());
+            line.connect();
+            feed(line, limits, bytes, cut);
+        }
+        #[cfg(feature = "deflate")]
+        "deflate_client" => feed(deflating_client(limits, ""), limits, bytes, cut),
+        #[cfg(feature = "deflate")]
+        "deflate_server" => feed(deflating_server(limits, ""), limits, bytes, cut),
+        _ => panic!("nobody is called {who}"),
+    }
 }
 
 /// What a server hears before a session, and what it answers.

@@ -147,3 +147,11 @@ pub(crate) fn outcome(bytes: &[u8], cut: usize) -> (Vec<String>, Option<u16>, bo
     let text = line.text();
     (line.heard, line.status, line.closed, text)
 }
+
+/// Hears these bytes in pieces of this length, up to these limits.
+#[cfg(fuzzing)]
+pub(crate) fn in_pieces(limits: &Limits, bytes: &[u8], cut: usize) {
+    let mut line = Line::new(hello);
+    line.limits = limits.clone();
+    bytes.chunks(cut).for_each(|piece| line.feed(piece));
+}
