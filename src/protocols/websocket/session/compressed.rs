@@ -91,7 +91,7 @@ impl Session {
             self.state = if is_text { State::InText } else { State::InBinary };
             return Ok(None);
         }
-        deflate.finish().map_err(|fault| told(fault, limits))?;
+        deflate.finish(into).map_err(|fault| told(fault, limits))?;
         if !is_alone {
             *scratch = std::mem::take(message);
         }
