@@ -13,6 +13,9 @@ use zlib_rs::{Deflate, DeflateConfig, DeflateFlush};
 const STEP: usize = 64 << 10;
 /// A flushed block ends with these, and they are not sent (RFC 7692 §7.2.1).
 const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
+/// So many bytes may be inflated before others have their turn: as many as a connection may receive
+/// until then.
+const SHARE: u32 = 512 << 10;
 /// How far a block may refer back.
 const WINDOW: usize = 1 << WIDEST;
 /// The lowest bit of a block: it is the last of its stream.
@@ -31,7 +34,7 @@ pub(in crate::protocols) struct Compression {
     /// What has come of the message is a whole stream already: it was empty, or its last block said
     /// so (BFINAL).
     is_whole: bool,
-    /// Bytes that inflating has moved.
+    /// Bytes that inflating has moved since this session last had its share.
     moved: u32,
 }
 
@@ -151,6 +154,15 @@ impl Compression {
         keep_room(room);
         self.moved = self.moved.saturating_add(u32::try_from(moved).unwrap_or(u32::MAX));
         result
+    }
+
+    /// Whether others are to have their turn now: what has come was small, and became much.
+    pub(in crate::protocols::websocket) fn takes_its_share(&mut self) -> bool {
+        let whole = self.moved >= SHARE;
+        if whole {
+            self.moved = 0;
+        }
+        whole
     }
 
     /// The message ends here (RFC 7692 §7.2.2), and this is all of it.
