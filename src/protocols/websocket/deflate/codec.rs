@@ -69,8 +69,12 @@ impl Compression {
         if payload.is_empty() || payload.len() < threshold {
             return false;
         }
-        let kind = Kind { bits, level, alone: we_take_over };
-        let mut deflater = self.deflater.take().unwrap_or_else(|| take_deflater(kind));
+        let mut deflater = match self.deflater.take() {
+            Some(own) => own,
+            // One connection's own has less memory, and shorter blocks.
+            None if we_take_over => new_deflater(bits, level, 5),
+            None => take_deflater(bits, level),
+        };
         let mut room = take_room();
         let packed = pack(&mut deflater, payload, &mut room);
         // Without takeover nobody misses what was compressed in vain.
@@ -81,7 +85,7 @@ impl Compression {
         keep_room(room);
         match (we_take_over, packed) {
             (true, Some(_)) => self.deflater = Some(deflater),
-            (false, Some(_)) => keep_deflater(kind, deflater),
+            (false, Some(_)) => keep_deflater(bits, deflater),
             // It is in no state to go on.
             (_, None) => {}
         }
@@ -223,26 +227,18 @@ fn empty_blocks(bytes: &[u8]) -> usize {
     bytes.len() - rest.len()
 }
 
-/// A compressor's settings; only equal ones can be shared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Kind {
-    bits: u8,
-    level: u8,
-    /// One connection's own: it has less memory, and shorter blocks.
-    alone: bool,
-}
-
 /// What the connections of a thread share: none of them is compressing when another one is.
 #[derive(Default)]
 struct Pool {
-    deflaters: Vec<(Kind, Box<Deflate>)>,
+    /// One for each size of a window: peers choose it, and what they choose makes no other one
+    /// go. The level is the program's, and can be set anew.
+    deflaters: [Option<Box<Deflate>>; SIZES],
     #[expect(clippy::vec_box, reason = "as they go to a session and come back")]
     inflaters: Vec<Box<Inflater>>,
     room: Vec<u8>,
 }
 
-/// Compressors of other settings than the usual ones are rare.
-const DEFLATERS_KEPT: usize = 2;
+const SIZES: usize = (WIDEST - NARROWEST_OF_OURS + 1) as usize;
 /// A message in several reads keeps its inflater meanwhile, so that some are in use at once.
 const INFLATERS_KEPT: usize = 8;
 
@@ -255,31 +251,38 @@ fn pool<T>(f: impl FnOnce(&mut Pool) -> T) -> Option<T> {
     POOL.try_with(|pool| f(&mut pool.borrow_mut())).ok()
 }
 
-fn take_deflater(kind: Kind) -> Box<Deflate> {
-    let kept = pool(|pool| {
-        let at = pool.deflaters.iter().position(|(other, _)| *other == kind)?;
-        Some(pool.deflaters.swap_remove(at).1)
-    });
+/// One of the thread's own, or a new one.
+fn take_deflater(bits: u8, level: u8) -> Box<Deflate> {
+    let kept = pool(|pool| pool.deflaters[size(bits)].take());
     if let Some(Some(mut deflater)) = kept {
         deflater.reset();
+        // Nothing waits in it: that is all that it could fail for.
+        let _ = deflater.set_level(i32::from(level));
         return deflater;
     }
+    new_deflater(bits, level, 8)
+}
+
+fn keep_deflater(bits: u8, deflater: Box<Deflate>) {
+    pool(|pool| pool.deflaters[size(bits)] = Some(deflater));
+}
+
+/// `memory`: 8 is zlib's own; 5 is enough for blocks of 2 048 symbols, and 112 KiB less.
+fn new_deflater(bits: u8, level: u8, memory: i32) -> Box<Deflate> {
     Box::new(Deflate::new_with_config(DeflateConfig {
-        // Checked when it was agreed; what the library does not take it panics over.
-        window_bits: -i32::from(kind.bits.clamp(NARROWEST_OF_OURS, WIDEST)),
-        // 8 is zlib's own; 5 is enough for blocks of 2 048 symbols, and 112 KiB less.
-        mem_level: if kind.alone { 5 } else { 8 },
-        ..DeflateConfig::new(i32::from(kind.level.min(9)))
+        window_bits: -i32::from(judged(bits)),
+        mem_level: memory,
+        ..DeflateConfig::new(i32::from(level.min(9)))
     }))
 }
 
-fn keep_deflater(kind: Kind, deflater: Box<Deflate>) {
-    pool(|pool| {
-        if pool.deflaters.len() >= DEFLATERS_KEPT {
-            pool.deflaters.remove(0);
-        }
-        pool.deflaters.push((kind, deflater));
-    });
+/// Checked when it was agreed; what the library does not take it panics over.
+fn judged(bits: u8) -> u8 {
+    bits.clamp(NARROWEST_OF_OURS, WIDEST)
+}
+
+fn size(bits: u8) -> usize {
+    usize::from(judged(bits) - NARROWEST_OF_OURS)
 }
 
 fn take_inflater() -> Box<Inflater> {

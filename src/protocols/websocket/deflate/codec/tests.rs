@@ -211,8 +211,8 @@ fn connections_without_takeover_share_their_compressors() {
         assert_eq!(unpacked(&mut theirs, &[&bytes]).as_deref(), Ok(&message[..]));
         assert!(ours.deflater.is_none() && theirs.inflater.is_none(), "an idle one has none");
     }
-    let counts = pool(|pool| (pool.deflaters.len(), pool.inflaters.len()));
-    assert_eq!(counts, Some((1, 1)));
+    let counts = || pool(|pool| (pool.deflaters.iter().flatten().count(), pool.inflaters.len()));
+    assert_eq!(counts(), Some((1, 1)));
     // However many were in use at once, few are kept.
     let mut many: Vec<Compression> = (0..30).map(|_| forgetting()).collect();
     let bytes = packed(&mut forgetting(), &message).expect("packed");
@@ -222,11 +222,31 @@ fn connections_without_takeover_share_their_compressors() {
     for by in &mut many {
         by.finish(&[]).expect("right");
     }
-    for level in 0..9 {
-        packed(&mut agreed(15, false, false, level), &message);
+    assert_eq!(counts(), Some((1, INFLATERS_KEPT)));
+}
+
+#[test]
+fn what_window_a_peer_asks_for_takes_no_compressor_away_from_others() {
+    let message = b"shared by many, ".repeat(100);
+    let mut first = None;
+    for round in 0..3 {
+        for bits in 9..=15 {
+            for level in [6, 0, 9, 1, 2, 3] {
+                let packed = packed(&mut agreed(bits, false, false, level), &message);
+                assert_eq!(packed.is_some(), level > 0, "stored it is longer");
+                let fresh = new_deflater(bits, level, 8);
+                let alone =
+                    Compression { deflater: Some(fresh), ..agreed(bits, true, true, level) };
+                assert!(level == 0 || packed == self::packed(&mut { alone }, &message), "{level}");
+            }
+        }
+        let places = pool(|pool| {
+            let all = pool.deflaters.each_ref().map(|one| one.as_deref().map(std::ptr::from_ref));
+            assert!(all.iter().all(Option::is_some), "round {round}");
+            all
+        });
+        assert_eq!(*first.get_or_insert(places), places, "they are the same ones in round {round}");
     }
-    let counts = pool(|pool| (pool.deflaters.len(), pool.inflaters.len()));
-    assert_eq!(counts, Some((DEFLATERS_KEPT, INFLATERS_KEPT)));
 }
 
 /// What a peer sends who knows what it has sent, however zlib's streams end: a message in one block
