@@ -184,6 +184,10 @@ impl Compression {
         if !self.agreed.peer_takes_over {
             self.inflater.take().map(keep_inflater);
         } else if let Some(inflater) = &mut self.inflater {
+            if inflater.has_ended() {
+                // The tail may have been that of a last block.
+                inflater.keep_history();
+            }
             inflater.remember(message);
         }
         Ok(())

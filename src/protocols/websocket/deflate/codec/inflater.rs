@@ -68,7 +68,9 @@ impl Inflater {
     }
 
     /// Before a block with BFINAL, or behind one: later messages may refer to what was there before
-    /// it. Between two messages nothing of that is lost.
+    /// it. Ahead of a message all of that can still be had. Where the first such block of a session
+    /// stands further behind in its message, what earlier messages brought is lost: zlib tells of
+    /// it too late, and nobody wants to copy every message for a peer that changes its ways.
     pub(super) fn keep_history(&mut self) {
         if self.history.is_some() {
             return;

@@ -319,6 +319,16 @@ fn blocks_that_are_the_last_come_in_any_order_and_number() {
 }
 
 #[test]
+fn a_tail_that_belongs_to_a_last_block_takes_nothing_away_either() {
+    // RFC 7692 §7.2.1: what is removed may be the end of an empty stored block with BFINAL.
+    let (mut peer, mut by) = (Endless::default(), remembering());
+    for message in [&b"Hello, Hello"[..], b"world", b"Hello, world, Hello, world"] {
+        let packed = [&peer.pack(message, false)[..], &TAIL, &[1]].concat();
+        assert_eq!(unpacked(&mut by, &[&packed]).as_deref(), Ok(message));
+    }
+}
+
+#[test]
 fn a_reference_to_before_the_first_byte_is_corrupt_behind_a_last_block_too() {
     // "Hello", last; then five bytes from six back.
     let hello = [0xf3, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00, 0x00];
