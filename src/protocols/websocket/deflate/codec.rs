@@ -181,14 +181,17 @@ impl Compression {
                 return Err(Fault::Corrupt);
             }
         }
-        if !self.agreed.peer_takes_over {
-            self.inflater.take().map(keep_inflater);
-        } else if let Some(inflater) = &mut self.inflater {
-            if inflater.has_ended() {
-                // The tail may have been that of a last block.
-                inflater.keep_history();
+        match self.inflater.take() {
+            Some(mut inflater) if self.agreed.peer_takes_over => {
+                if inflater.has_ended() {
+                    // The tail may have been that of a last block.
+                    inflater.keep_history();
+                }
+                inflater.remember(message);
+                self.inflater = Some(inflater);
             }
-            inflater.remember(message);
+            Some(inflater) => keep_inflater(inflater),
+            None => {}
         }
         Ok(())
     }
