@@ -59,8 +59,8 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         let mut budget = RECEIVES_A_TURN;
         if core.has(flag::EOF) {
             self.serve_behind_eof(lp);
-        } else {
-            self.serve_rest(lp);
+        } else if !self.serve_rest(lp) {
+            budget = 0;
         }
         while self.may_read() && !self.core.has_read_ahead() {
             if budget == 0 {
@@ -69,11 +69,13 @@ impl<P: Protocol, R: Role> Slot<P, R> {
             }
             budget -= 1;
             match self.receive(lp) {
-                Received::More => {}
+                Received::Empty => break,
                 // A short read may end the loop only where no end was seen: data and FIN can come
                 // in one event.
-                Received::Short if closed => {}
-                Received::Short | Received::Empty => break,
+                Received::Short if !closed => break,
+                // What is left of it comes first, in the next turn.
+                Received::More | Received::Short if core.has(flag::PARKED) => break,
+                Received::More | Received::Short => {}
                 Received::Eof => {
                     self.peer_ended(lp);
                     break;
@@ -116,12 +118,14 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         core.stage() != Stage::Open || !core.has(flag::PAUSED | flag::CHOKED)
     }
 
-    /// Whole packages that were read before a pause.
-    fn serve_rest(self: &Rc<Self>, lp: &Rc<Loop>) {
+    /// Whole packages that were read before a pause, or before others had their turn. Whether
+    /// reading may follow.
+    fn serve_rest(self: &Rc<Self>, lp: &Rc<Loop>) -> bool {
         if !self.core.has(flag::PARKED) || !self.may_read() {
-            return;
+            return true;
         }
         self.divide_rest(lp);
+        !self.core.has(flag::PARKED)
     }
 
     /// The peer's end came while packages waited for the protocol: they are delivered first.
@@ -133,6 +137,9 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         }
         if core.has(flag::PARKED) {
             self.divide_rest(lp);
+            if core.has(flag::PARKED) {
+                return;
+            }
         }
         if core.stage() == Stage::Open && core.peek_rare(|rare| rare.input_waits) != Some(true) {
             core.with_rare(|rare| rare.eof_waits = false);
@@ -291,8 +298,8 @@ impl<P: Protocol, R: Role> Slot<P, R> {
                 let settled = lp.call(|| f.call(con, message));
                 self.settle(lp, settled);
             }
-            if !cx.pad.is_empty() {
-                self.apply(lp, mem::take(cx.pad));
+            if !cx.pad.is_empty() && self.apply_in_batch(lp, mem::take(cx.pad)) {
+                break;
             }
             if self.core.has(LOOK_UP) || lp.has_queued() {
                 lp.after_callback();
@@ -312,10 +319,22 @@ impl<P: Protocol, R: Role> Slot<P, R> {
         }
         // What `input` has noted about a package that is not whole.
         if !cx.pad.is_empty() {
-            self.apply(lp, mem::take(cx.pad));
+            self.apply_in_batch(lp, mem::take(cx.pad));
         }
         let counts = matches!(self.core.stage(), Stage::Open | Stage::Farewell);
         if counts || self.core.has(flag::UPGRADED) { at } else { whole }
+    }
+
+    /// Does what the protocol noted. True: that is enough for this turn, the rest has another.
+    fn apply_in_batch(self: &Rc<Self>, lp: &Rc<Loop>, mut pad: Pad) -> bool {
+        let enough = pad.write().enough;
+        self.apply(lp, pad);
+        if enough {
+            self.core.set(flag::PARKED);
+            self.core.list_again(lp);
+            lp.after_callback();
+        }
+        enough
     }
 
     /// The same for bytes that were kept.

@@ -526,7 +526,7 @@ impl<P: Protocol, R: Role> Slot<P, R> {
     #[inline(never)]
     fn ready_rarely(self: Rc<Self>, lp: &Rc<Loop>, ready: Readiness) {
         let core = &self.core;
-        if ready == Readiness::AGAIN {
+        if ready.again {
             core.clear(flag::LISTED);
             core.report_drops(lp);
             lp.after_callback();

@@ -24,11 +24,14 @@ pub(crate) struct Readiness {
     /// The peer's end or an error has been seen: read on until the socket itself says so, since no
     /// further edge comes.
     pub(crate) closed: bool,
+    /// No event: the ready list asks.
+    pub(crate) again: bool,
 }
 
 impl Readiness {
     /// Asked again without an event: from the ready list.
-    pub(crate) const AGAIN: Readiness = Readiness { readable: true, writable: true, closed: true };
+    pub(crate) const AGAIN: Readiness =
+        Readiness { readable: true, writable: true, closed: true, again: true };
 }
 
 /// What one poll brought.
@@ -120,6 +123,7 @@ impl Poller {
                     readable: event.is_readable(),
                     writable: event.is_writable(),
                     closed: event.is_read_closed() || event.is_error() || event.is_write_closed(),
+                    again: false,
                 },
             ),
         })

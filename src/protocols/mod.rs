@@ -180,6 +180,8 @@ pub(crate) struct Notes {
     pub(crate) judges_silence: bool,
     /// A message of several packages has begun or gone on; `false`: it is whole.
     pub(crate) message_waits: Option<bool>,
+    /// What has come made so much work that others have their turn first.
+    pub(crate) enough: bool,
     /// The answer that refused a client's handshake, beside the `Violation`.
     pub(crate) refusal: Option<Box<Response>>,
 }

@@ -11,6 +11,8 @@ mod cancelling;
 #[cfg(any(feature = "tls", feature = "tls-aws-lc"))]
 mod certificates;
 mod closing;
+#[cfg(feature = "deflate")]
+mod compressed;
 mod ends;
 mod half_open;
 mod handles;

@@ -447,7 +447,7 @@ impl<P: Protocol> Dialled<P> {
 
 impl<P: Protocol> Endpoint for Dialled<P> {
     fn handle_ready(self: Rc<Self>, lp: &Rc<Loop>, ready: Readiness) {
-        if ready == Readiness::AGAIN {
+        if ready.again {
             self.listed.set(false);
             self.report_what_is_left(lp);
         } else if self.listed.get() {

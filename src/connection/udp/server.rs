@@ -435,7 +435,7 @@ impl<P: Protocol> Bound<P> {
 
 impl<P: Protocol> Endpoint for Bound<P> {
     fn handle_ready(self: Rc<Self>, lp: &Rc<Loop>, ready: Readiness) {
-        if ready == Readiness::AGAIN {
+        if ready.again {
             self.listed.set(false);
         } else if self.listed.get() {
             // The ready list asks it: one budget a turn, not two.

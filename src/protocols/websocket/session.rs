@@ -302,7 +302,7 @@ impl Session {
                     _ => {}
                 }
                 if self.is_compressed(&head) {
-                    return self.take_compressed(&head, payload, scratch, cx.limits());
+                    return self.take_compressed(&head, payload, scratch, cx);
                 }
                 self.take_data(&head, payload, scratch)
             }

@@ -1,17 +1,25 @@
 //! The bytes of permessage-deflate (RFC 7692 §7.2), and the compressors of a thread.
+mod inflater;
+
 use super::negotiation::Agreement;
 use super::{NARROWEST_OF_OURS, WIDEST};
 use crate::protocols::websocket::utf8::Utf8;
+use inflater::{Inflater, Outcome};
 use std::cell::RefCell;
-use zlib_rs::{Deflate, DeflateConfig, DeflateFlush, Inflate, InflateFlush, Status};
+use zlib_rs::{Deflate, DeflateConfig, DeflateFlush};
 
 /// So much is inflated in one go: a small message that inflates to a large one is found out before
 /// it has used more.
 const STEP: usize = 64 << 10;
 /// A flushed block ends with these, and they are not sent (RFC 7692 §7.2.1).
 const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
+/// So many bytes may be inflated before others have their turn: as many as a connection may receive
+/// until then.
+const SHARE: u32 = 512 << 10;
 /// How far a block may refer back.
 const WINDOW: usize = 1 << WIDEST;
+/// The lowest bit of a block: it is the last of its stream.
+const BFINAL: u8 = 1;
 
 /// What a session that compresses has.
 pub(in crate::protocols) struct Compression {
@@ -20,12 +28,14 @@ pub(in crate::protocols) struct Compression {
     deflater: Option<Box<Deflate>>,
     /// Of the message that is being received; of the next one too, where the context is taken
     /// over.
-    inflater: Option<Box<Inflate>>,
+    inflater: Option<Box<Inflater>>,
     /// A fragmented message has begun, and it is compressed.
     pub(in crate::protocols::websocket) in_message: bool,
     /// What has come of the message is a whole stream already: it was empty, or its last block said
     /// so (BFINAL).
     is_whole: bool,
+    /// Bytes that inflating has moved since this session last had its share.
+    moved: u32,
 }
 
 /// What is wrong with a compressed message.
@@ -38,7 +48,14 @@ pub(in crate::protocols) enum Fault {
 
 impl Compression {
     pub(in crate::protocols::websocket) fn new(agreed: Agreement) -> Self {
-        Compression { agreed, deflater: None, inflater: None, in_message: false, is_whole: true }
+        Compression {
+            agreed,
+            deflater: None,
+            inflater: None,
+            in_message: false,
+            is_whole: true,
+            moved: 0,
+        }
     }
 
     /// Hands the compressed form to `put`; `false`: the message goes as it is.
@@ -52,8 +69,12 @@ impl Compression {
         if payload.is_empty() || payload.len() < threshold {
             return false;
         }
-        let kind = Kind { bits, level, alone: we_take_over };
-        let mut deflater = self.deflater.take().unwrap_or_else(|| take_deflater(kind));
+        let mut deflater = match self.deflater.take() {
+            Some(own) => own,
+            // One connection's own has less memory, and shorter blocks.
+            None if we_take_over => new_deflater(bits, level, 5),
+            None => take_deflater(bits, level),
+        };
         let mut room = take_room();
         let packed = pack(&mut deflater, payload, &mut room);
         // Without takeover nobody misses what was compressed in vain.
@@ -64,7 +85,7 @@ impl Compression {
         keep_room(room);
         match (we_take_over, packed) {
             (true, Some(_)) => self.deflater = Some(deflater),
-            (false, Some(_)) => keep_deflater(kind, deflater),
+            (false, Some(_)) => keep_deflater(bits, deflater),
             // It is in no state to go on.
             (_, None) => {}
         }
@@ -85,13 +106,25 @@ impl Compression {
         }
         let mut room = take_room();
         let inflater = self.inflater.get_or_insert_with(take_inflater);
-        let mut at = 0;
+        let begins = self.is_whole && !inflater.has_ended();
+        if begins && self.agreed.peer_takes_over && part[0] & BFINAL != 0 {
+            inflater.keep_history();
+        }
+        let (mut at, mut moved) = (0, 0);
         let result = loop {
+            if inflater.has_ended() {
+                at += empty_blocks(&part[at..]);
+                if at == part.len() {
+                    break Ok(());
+                }
+                moved += inflater.go_on(message);
+            }
             // One byte more than may be: then it is too long.
             let left = most.saturating_sub(message.len());
             let space = &mut room[..STEP.min(left.saturating_add(1))];
-            let step = step(inflater, &part[at..], space);
+            let step = inflater.step(&part[at..], space);
             at += step.taken;
+            moved += step.made;
             let fresh = &space[..step.made.min(left)];
             if let Some(utf8) = &mut utf8
                 && !utf8.feed(fresh)
@@ -108,10 +141,10 @@ impl Compression {
             match step.outcome {
                 Outcome::Corrupt => break Err(Fault::Corrupt),
                 Outcome::Ended => {
-                    // RFC 7692 §7.2.3.4: further blocks may follow. zlib's streams end here and
-                    // forget; what this message has brought may still be referred to.
-                    let known = message.len().saturating_sub(WINDOW);
-                    begin_anew(inflater, &message[known..]);
+                    // RFC 7692 §7.2.3.4: further blocks may follow, and refer to what was before.
+                    if self.agreed.peer_takes_over {
+                        inflater.keep_history();
+                    }
                     self.is_whole = true;
                     if at == part.len() {
                         break Ok(());
@@ -123,25 +156,42 @@ impl Compression {
             }
         };
         keep_room(room);
+        self.moved = self.moved.saturating_add(u32::try_from(moved).unwrap_or(u32::MAX));
         result
     }
 
-    /// The message ends here (RFC 7692 §7.2.2).
-    pub(in crate::protocols::websocket) fn finish(&mut self) -> Result<(), Fault> {
+    /// Whether others are to have their turn now: what has come was small, and became much.
+    pub(in crate::protocols::websocket) fn takes_its_share(&mut self) -> bool {
+        let whole = self.moved >= SHARE;
+        if whole {
+            self.moved = 0;
+        }
+        whole
+    }
+
+    /// The message ends here (RFC 7692 §7.2.2), and this is all of it.
+    pub(in crate::protocols::websocket) fn finish(&mut self, message: &[u8]) -> Result<(), Fault> {
         self.in_message = false;
         if !std::mem::replace(&mut self.is_whole, true)
             && let Some(inflater) = &mut self.inflater
         {
             // What is left of a block would take the tail for content.
-            let step = step(inflater, &TAIL, &mut [0; 16]);
+            let step = inflater.step(&TAIL, &mut [0; 16]);
             if step.made > 0 || step.outcome == Outcome::Corrupt {
                 return Err(Fault::Corrupt);
             }
         }
-        if !self.agreed.peer_takes_over
-            && let Some(inflater) = self.inflater.take()
-        {
-            keep_inflater(inflater);
+        match self.inflater.take() {
+            Some(mut inflater) if self.agreed.peer_takes_over => {
+                if inflater.has_ended() {
+                    // The tail may have been that of a last block.
+                    inflater.keep_history();
+                }
+                inflater.remember(message);
+                self.inflater = Some(inflater);
+            }
+            Some(inflater) => keep_inflater(inflater),
+            None => {}
         }
         Ok(())
     }
@@ -172,61 +222,30 @@ fn pack(deflater: &mut Deflate, payload: &[u8], room: &mut Vec<u8>) -> Option<us
     room[..made].strip_suffix(&TAIL).map(<[u8]>::len)
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Outcome {
-    /// More input, or more room.
-    Wants,
-    /// A block with BFINAL has ended.
-    Ended,
-    Corrupt,
-}
-
-struct Step {
-    taken: usize,
-    made: usize,
-    outcome: Outcome,
-}
-
-fn step(inflater: &mut Inflate, input: &[u8], room: &mut [u8]) -> Step {
-    let before = (inflater.total_in(), inflater.total_out());
-    let outcome = match inflater.decompress(input, room, InflateFlush::NoFlush) {
-        Ok(Status::StreamEnd) => Outcome::Ended,
-        Ok(Status::Ok | Status::BufError) => Outcome::Wants,
-        Err(_) => Outcome::Corrupt,
-    };
-    Step {
-        taken: (inflater.total_in() - before.0) as usize,
-        made: (inflater.total_out() - before.1) as usize,
-        outcome,
+/// How many of these bytes are blocks that are empty and the last, in fixed codes or stored: they
+/// change nothing, and two bytes must not make zlib begin anew.
+fn empty_blocks(bytes: &[u8]) -> usize {
+    let mut rest = bytes;
+    while let Some(behind) =
+        rest.strip_prefix(&[3, 0]).or_else(|| rest.strip_prefix(&[1, 0, 0, 0xff, 0xff]))
+    {
+        rest = behind;
     }
-}
-
-fn begin_anew(inflater: &mut Inflate, known: &[u8]) {
-    inflater.reset(false);
-    // A raw stream takes any.
-    let _ = inflater.set_dictionary(known);
-}
-
-/// A compressor's settings; only equal ones can be shared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Kind {
-    bits: u8,
-    level: u8,
-    /// One connection's own: it has less memory, and shorter blocks.
-    alone: bool,
+    bytes.len() - rest.len()
 }
 
 /// What the connections of a thread share: none of them is compressing when another one is.
 #[derive(Default)]
 struct Pool {
-    deflaters: Vec<(Kind, Box<Deflate>)>,
+    /// One for each size of a window: peers choose it, and what they choose makes no other one
+    /// go. The level is the program's, and can be set anew.
+    deflaters: [Option<Box<Deflate>>; SIZES],
     #[expect(clippy::vec_box, reason = "as they go to a session and come back")]
-    inflaters: Vec<Box<Inflate>>,
+    inflaters: Vec<Box<Inflater>>,
     room: Vec<u8>,
 }
 
-/// Compressors of other settings than the usual ones are rare.
-const DEFLATERS_KEPT: usize = 2;
+const SIZES: usize = (WIDEST - NARROWEST_OF_OURS + 1) as usize;
 /// A message in several reads keeps its inflater meanwhile, so that some are in use at once.
 const INFLATERS_KEPT: usize = 8;
 
@@ -239,45 +258,51 @@ fn pool<T>(f: impl FnOnce(&mut Pool) -> T) -> Option<T> {
     POOL.try_with(|pool| f(&mut pool.borrow_mut())).ok()
 }
 
-fn take_deflater(kind: Kind) -> Box<Deflate> {
-    let kept = pool(|pool| {
-        let at = pool.deflaters.iter().position(|(other, _)| *other == kind)?;
-        Some(pool.deflaters.swap_remove(at).1)
-    });
+/// One of the thread's own, or a new one.
+fn take_deflater(bits: u8, level: u8) -> Box<Deflate> {
+    let kept = pool(|pool| pool.deflaters[size(bits)].take());
     if let Some(Some(mut deflater)) = kept {
         deflater.reset();
+        // Nothing waits in it: that is all that it could fail for.
+        let _ = deflater.set_level(i32::from(level));
         return deflater;
     }
+    new_deflater(bits, level, 8)
+}
+
+fn keep_deflater(bits: u8, deflater: Box<Deflate>) {
+    pool(|pool| pool.deflaters[size(bits)] = Some(deflater));
+}
+
+/// `memory`: 8 is zlib's own; 5 is enough for blocks of 2 048 symbols, and 112 KiB less.
+fn new_deflater(bits: u8, level: u8, memory: i32) -> Box<Deflate> {
     Box::new(Deflate::new_with_config(DeflateConfig {
-        // Checked when it was agreed; what the library does not take it panics over.
-        window_bits: -i32::from(kind.bits.clamp(NARROWEST_OF_OURS, WIDEST)),
-        // 8 is zlib's own; 5 is enough for blocks of 2 048 symbols, and 112 KiB less.
-        mem_level: if kind.alone { 5 } else { 8 },
-        ..DeflateConfig::new(i32::from(kind.level.min(9)))
+        window_bits: -i32::from(judged(bits)),
+        mem_level: memory,
+        ..DeflateConfig::new(i32::from(level.min(9)))
     }))
 }
 
-fn keep_deflater(kind: Kind, deflater: Box<Deflate>) {
-    pool(|pool| {
-        if pool.deflaters.len() >= DEFLATERS_KEPT {
-            pool.deflaters.remove(0);
-        }
-        pool.deflaters.push((kind, deflater));
-    });
+/// Checked when it was agreed; what the library does not take it panics over.
+fn judged(bits: u8) -> u8 {
+    bits.clamp(NARROWEST_OF_OURS, WIDEST)
 }
 
-fn take_inflater() -> Box<Inflate> {
+fn size(bits: u8) -> usize {
+    usize::from(judged(bits) - NARROWEST_OF_OURS)
+}
+
+fn take_inflater() -> Box<Inflater> {
     match pool(|pool| pool.inflaters.pop()) {
         Some(Some(mut inflater)) => {
-            inflater.reset(false);
+            inflater.reset();
             inflater
         }
-        // The widest window reads what any other one wrote.
-        _ => Box::new(Inflate::new(false, WIDEST)),
+        _ => Box::new(Inflater::new()),
     }
 }
 
-fn keep_inflater(inflater: Box<Inflate>) {
+fn keep_inflater(inflater: Box<Inflater>) {
     pool(|pool| {
         if pool.inflaters.len() < INFLATERS_KEPT {
             pool.inflaters.push(inflater);

@@ -37,10 +37,11 @@ use crate::Error;
 /// # Memory and time
 /// A side that takes its context over remembers the last 32 KiB of a direction from message to
 /// message. That makes similar small messages much shorter, and costs each connection 273 KiB for
-/// what it sends and 47 KiB for what it receives, from the first compressed message on. Without
-/// takeover all connections of a thread share one compressor and a few inflaters, and an idle
-/// connection costs 137 bytes more than one without compression. So a client takes over
-/// unless the server forbids it, and a server does not unless the program says so:
+/// what it sends and 47 KiB for what it receives, from the first compressed message on (and 32 KiB
+/// more where the peer ends its streams, which hardly any does). Without takeover all connections
+/// of a thread share one compressor for each size of a window and a few inflaters, and an idle
+/// connection costs 137 bytes more than one without compression. So a client takes over unless the
+/// server forbids it, and a server does not unless the program says so:
 ///
 /// ```
 /// use workerman::Deflate;

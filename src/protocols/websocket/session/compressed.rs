@@ -38,7 +38,7 @@ impl Session {
         head: &Head,
         buffer: &mut [u8],
         total: usize,
-        cx: &Context,
+        cx: &mut Context,
     ) -> Result<Input, Violation> {
         let arrived = (buffer.len() - head.length).min(u32::MAX as usize);
         let judged = self.judged as usize;
@@ -56,6 +56,9 @@ impl Session {
             deflate
                 .inflate(fresh, message, limits.message_bytes, utf8)
                 .map_err(|fault| told(fault, limits))?;
+            if deflate.takes_its_share() {
+                cx.pad.write().enough = true;
+            }
         }
         Ok(Input::PartialOf(total))
     }
@@ -66,7 +69,7 @@ impl Session {
         head: &Head,
         payload: &mut [u8],
         scratch: &'a mut Vec<u8>,
-        limits: &Limits,
+        cx: &mut Context,
     ) -> Result<Option<Data<'a>>, Violation> {
         let judged = std::mem::take(&mut self.judged) as usize;
         let is_text = self.is_text(head.opcode);
@@ -82,16 +85,20 @@ impl Session {
         scratch.clear();
         let into = if is_alone { &mut *scratch } else { &mut *message };
         let utf8 = is_text.then_some(&mut self.utf8);
+        let limits = cx.limits();
         deflate
             .inflate(fresh, into, limits.message_bytes, utf8)
             .map_err(|fault| told(fault, limits))?;
+        if deflate.takes_its_share() {
+            cx.pad.write().enough = true;
+        }
         if !head.fin {
             deflate.in_message = true;
             *fragments += 1;
             self.state = if is_text { State::InText } else { State::InBinary };
             return Ok(None);
         }
-        deflate.finish().map_err(|fault| told(fault, limits))?;
+        deflate.finish(into).map_err(|fault| told(fault, cx.limits()))?;
         if !is_alone {
             *scratch = std::mem::take(message);
         }

@@ -33,7 +33,7 @@ fn unpacked(by: &mut Compression, parts: &[&[u8]]) -> Result<Vec<u8>, Fault> {
     for part in parts {
         by.inflate(part, &mut message, 10 << 20, None)?;
     }
-    by.finish()?;
+    by.finish(&message)?;
     Ok(message)
 }
 
@@ -180,7 +180,7 @@ fn a_bomb_ends_at_the_limit_and_has_used_no_more() {
     let just = packed(&mut forgetting(), &vec![0; most]).expect("packed");
     let (mut by, mut message) = (forgetting(), Vec::new());
     assert_eq!(by.inflate(&just, &mut message, most, None), Ok(()));
-    assert_eq!(by.finish(), Ok(()));
+    assert_eq!(by.finish(&message), Ok(()));
     assert_eq!(message.len(), most);
 }
 
@@ -211,8 +211,8 @@ fn connections_without_takeover_share_their_compressors() {
         assert_eq!(unpacked(&mut theirs, &[&bytes]).as_deref(), Ok(&message[..]));
         assert!(ours.deflater.is_none() && theirs.inflater.is_none(), "an idle one has none");
     }
-    let counts = pool(|pool| (pool.deflaters.len(), pool.inflaters.len()));
-    assert_eq!(counts, Some((1, 1)));
+    let counts = || pool(|pool| (pool.deflaters.iter().flatten().count(), pool.inflaters.len()));
+    assert_eq!(counts(), Some((1, 1)));
     // However many were in use at once, few are kept.
     let mut many: Vec<Compression> = (0..30).map(|_| forgetting()).collect();
     let bytes = packed(&mut forgetting(), &message).expect("packed");
@@ -220,11 +220,138 @@ fn connections_without_takeover_share_their_compressors() {
         by.inflate(&bytes, &mut Vec::new(), 1000, None).expect("right");
     }
     for by in &mut many {
-        by.finish().expect("right");
+        by.finish(&[]).expect("right");
     }
-    for level in 0..9 {
-        packed(&mut agreed(15, false, false, level), &message);
+    assert_eq!(counts(), Some((1, INFLATERS_KEPT)));
+}
+
+#[test]
+fn what_window_a_peer_asks_for_takes_no_compressor_away_from_others() {
+    let message = b"shared by many, ".repeat(100);
+    let mut first = None;
+    for round in 0..3 {
+        for bits in 9..=15 {
+            for level in [6, 0, 9, 1, 2, 3] {
+                let packed = packed(&mut agreed(bits, false, false, level), &message);
+                assert_eq!(packed.is_some(), level > 0, "stored it is longer");
+                let fresh = new_deflater(bits, level, 8);
+                let alone =
+                    Compression { deflater: Some(fresh), ..agreed(bits, true, true, level) };
+                assert!(level == 0 || packed == self::packed(&mut { alone }, &message), "{level}");
+            }
+        }
+        let places = pool(|pool| {
+            let all = pool.deflaters.each_ref().map(|one| one.as_deref().map(std::ptr::from_ref));
+            assert!(all.iter().all(Option::is_some), "round {round}");
+            all
+        });
+        assert_eq!(*first.get_or_insert(places), places, "they are the same ones in round {round}");
     }
-    let counts = pool(|pool| (pool.deflaters.len(), pool.inflaters.len()));
-    assert_eq!(counts, Some((DEFLATERS_KEPT, INFLATERS_KEPT)));
+}
+
+/// What a peer sends who knows what it has sent, however zlib's streams end: a message in one block
+/// that is the last (`ends`), or flushed.
+#[derive(Default)]
+struct Endless {
+    sent: Vec<u8>,
+}
+
+impl Endless {
+    fn pack(&mut self, message: &[u8], ends: bool) -> Vec<u8> {
+        let mut deflater = Deflate::new(9, false, WIDEST);
+        if !self.sent.is_empty() {
+            deflater.set_dictionary(&self.sent).expect("before the first byte");
+        }
+        let mut packed = vec![0; 2 * message.len() + 100];
+        let flush = if ends { DeflateFlush::Finish } else { DeflateFlush::SyncFlush };
+        deflater.compress(message, &mut packed, flush).expect("there is room");
+        packed.truncate(deflater.total_out() as usize);
+        self.sent.extend(message);
+        let known = self.sent.len().saturating_sub(WINDOW);
+        self.sent.drain(..known);
+        match packed.strip_suffix(&TAIL) {
+            Some(flushed) if !ends => flushed.to_vec(),
+            _ => packed,
+        }
+    }
+}
+
+#[test]
+fn a_block_that_is_the_last_takes_nothing_away_from_later_messages() {
+    // RFC 7692 §7.2.3.4, with the context taken over: what came before such a block may be referred
+    // to behind it, be it short, a window long, or longer.
+    for length in [1, 2, 3, 5, 300, 32_767, 32_768, 33_000, 100_000] {
+        let (mut peer, mut by) = (Endless::default(), remembering());
+        let noise = Dice::new(length as u64).bytes(length);
+        let known = &noise[length.saturating_sub(30_000)..];
+        for (message, ends) in
+            [(&noise[..], false), (b"a", true), (known, false), (b"b", true), (known, true)]
+        {
+            let packed = peer.pack(message, ends);
+            assert!(message.len() < 300 || by.inflater.is_none() || packed.len() < 1000);
+            assert_eq!(unpacked(&mut by, &[&packed]).as_deref(), Ok(message), "{length}");
+        }
+        assert!(by.inflater.expect("kept").knows() <= WINDOW, "of {length}");
+    }
+}
+
+#[test]
+fn blocks_that_are_the_last_come_in_any_order_and_number() {
+    for seed in 0..12 {
+        let (mut dice, mut peer, mut by) = (Dice::new(seed), Endless::default(), remembering());
+        for _ in 0..20 {
+            let (mut packed, mut message) = (Vec::new(), Vec::new());
+            for _ in 0..1 + dice.below(4) {
+                let words = messages(&mut dice).swap_remove(0);
+                let part = &words[..words.len().min(5000)];
+                packed.extend(peer.pack(part, true));
+                message.extend(part);
+                packed.extend([3, 0].repeat(dice.below(3)));
+            }
+            if dice.below(2) == 0 {
+                packed.extend(peer.pack(b"and flushed", false));
+                message.extend(b"and flushed");
+            }
+            let (one, two) = packed.split_at(dice.below(packed.len() + 1));
+            assert_eq!(unpacked(&mut by, &[one, two]), Ok(message), "seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn a_tail_that_belongs_to_a_last_block_takes_nothing_away_either() {
+    // RFC 7692 §7.2.1: what is removed may be the end of an empty stored block with BFINAL.
+    let (mut peer, mut by) = (Endless::default(), remembering());
+    for message in [&b"Hello, Hello"[..], b"world", b"Hello, world, Hello, world"] {
+        let packed = [&peer.pack(message, false)[..], &TAIL, &[1]].concat();
+        assert_eq!(unpacked(&mut by, &[&packed]).as_deref(), Ok(message));
+    }
+}
+
+#[test]
+fn a_reference_to_before_the_first_byte_is_corrupt_behind_a_last_block_too() {
+    // "Hello", last; then five bytes from six back.
+    let hello = [0xf3, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00, 0x00];
+    let mut by = remembering();
+    assert_eq!(unpacked(&mut by, &[&hello]), Ok(b"Hello".to_vec()));
+    let mut far = inflater::references(6);
+    far.extend([0; 3]);
+    assert_eq!(unpacked(&mut by, &[&far]), Err(Fault::Corrupt));
+}
+
+#[test]
+fn empty_blocks_that_are_the_last_cost_no_more_than_their_bytes() {
+    let begun = Endless::default().pack(&Dice::new(1).bytes(40_000), true);
+    for empty in [&[3, 0][..], &[1, 0, 0, 0xff, 0xff]] {
+        for mut by in [remembering(), forgetting()] {
+            let mut message = Vec::new();
+            by.inflate(&begun, &mut message, 1 << 20, None).expect("right");
+            by.moved = 0;
+            let many = empty.repeat(20_000);
+            assert_eq!(by.inflate(&many, &mut message, 1 << 20, None), Ok(()));
+            assert!((by.moved as usize) < many.len(), "{} bytes moved", by.moved);
+            assert_eq!(by.finish(&message), Ok(()));
+            assert_eq!(message.len(), 40_000);
+        }
+    }
 }

@@ -6,12 +6,27 @@ use zlib_rs::{DeflateFlush, Status};
 
 const RSV1: u8 = 0x40;
 
-/// A compressor as a peer may have one.
-struct Packer(zlib_rs::Deflate);
+/// A compressor as a peer may have one, and what it has compressed.
+struct Packer(zlib_rs::Deflate, Vec<u8>);
 
 impl Packer {
     fn new() -> Self {
-        Packer(zlib_rs::Deflate::new(6, false, 15))
+        Packer(zlib_rs::Deflate::new(6, false, 15), Vec::new())
+    }
+
+    /// The last block says that it is (RFC 7692 §7.2.3.4), and the context is taken over.
+    fn pack_last(&mut self, message: &[u8]) -> Vec<u8> {
+        self.1.extend(message);
+        let mut out = vec![0; message.len() + 1000];
+        let before = self.0.total_out();
+        let status = self.0.compress(message, &mut out, DeflateFlush::Finish);
+        assert_eq!(status, Ok(Status::StreamEnd));
+        out.truncate((self.0.total_out() - before) as usize);
+        self.0 = zlib_rs::Deflate::new(6, false, 15);
+        self.0
+            .set_dictionary(&self.1[self.1.len().saturating_sub(32 << 10)..])
+            .expect("a fresh one");
+        out
     }
 
     fn pack(&mut self, message: &[u8]) -> Vec<u8> {
@@ -19,6 +34,7 @@ impl Packer {
             // RFC 7692 §7.2.3.6: a compressor that has nothing to flush writes nothing.
             return vec![0];
         }
+        self.1.extend(message);
         let mut out = vec![0; message.len() + 1000];
         let before = self.0.total_out();
         let status = self.0.compress(message, &mut out, DeflateFlush::SyncFlush);
@@ -83,6 +99,30 @@ fn compressed_messages_arrive_whole_in_fragments_and_among_plain_ones() {
         ];
         assert_eq!(heard.seen, expected);
         assert_eq!(heard.sent, [(PONG, b"between".to_vec())]);
+    }
+}
+
+#[test]
+fn messages_whose_last_block_says_so_arrive_like_others() {
+    let mut peer = Packer::new();
+    let packed = [
+        peer.pack(b"Hello, once and twice"),
+        peer.pack_last(b"once"),
+        peer.pack(b"Hello, once and twice"),
+        peer.pack_last(b"Hello, once and twice"),
+    ];
+    let (one, two) = packed[3].split_at(2);
+    for role in ROLES {
+        let list: &[(u8, &[u8])] = &[
+            (TEXT | RSV1, &packed[0]),
+            (TEXT | RSV1, &packed[1]),
+            (TEXT | RSV1, &packed[2]),
+            (FIRST_TEXT | RSV1, one),
+            (LAST, two),
+        ];
+        let twice = "Hello, once and twice";
+        let expected = [twice, "once", twice, twice].map(Seen::text);
+        assert_eq!(deflating_frames(role, list).seen, expected);
     }
 }
 
@@ -265,6 +305,7 @@ fn stream(role: Role, dice: &mut Dice) -> Vec<u8> {
         let kind = 1 + dice.below(2) as u8;
         let (rsv, payload) = match dice.below(4) {
             0 => (0, message),
+            1 => (RSV1, peer.pack_last(&message)),
             _ => (RSV1, peer.pack(&message)),
         };
         let cuts = dice.below(4);
