@@ -236,7 +236,7 @@ mod tests {
         let mut slab = GenerationalSlab::<u64>::new();
         let mut model = HashMap::<Key, u64>::new();
         let mut given = Vec::new();
-        for step in 0..200_000 {
+        for step in 0..if cfg!(miri) { 500 } else { 200_000 } {
             let value = random();
             if random() % 2 == 0 && model.len() < 500 {
                 let key = slab.insert(Rc::new(value));

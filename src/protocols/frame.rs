@@ -107,7 +107,7 @@ pub(super) fn head(payload: usize) -> Result<[u8; HEAD], Violation> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Dice, Line, Seen, each_way, with_context};
+    use super::super::testing::{Dice, Line, Seen, each_way, rounds, with_context};
     use super::*;
     use crate::Limits;
 
@@ -143,7 +143,7 @@ mod tests {
     #[test]
     fn what_is_encoded_is_decoded_and_noise_is_judged_alike_in_every_split() {
         let mut dice = Dice::new(6);
-        for _ in 0..200 {
+        for _ in 0..rounds(200) {
             let (mut line, mut expected) = (Line::new(Frame::default()), Vec::new());
             for _ in 0..dice.below(5) {
                 let length = dice.below(200);

@@ -19,6 +19,11 @@ pub(crate) static DOORS: Doors = Doors {
     system_time: || SystemTime::UNIX_EPOCH,
 };
 
+/// How often a test tries something with other dice: under Miri, a hundred times slower, fewer.
+pub(crate) fn rounds(most: u64) -> u64 {
+    if cfg!(miri) { most.div_ceil(100) } else { most }
+}
+
 /// Runs `f` with a fresh note pad and hands both back.
 pub(crate) fn with_doors<T>(
     limits: &Limits,

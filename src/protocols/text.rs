@@ -106,7 +106,7 @@ fn find_line_feed(bytes: &[u8]) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Dice, Line, Seen, each_way, with_context};
+    use super::super::testing::{Dice, Line, Seen, each_way, rounds, with_context};
     use super::*;
     use crate::Limits;
 
@@ -194,7 +194,7 @@ mod tests {
     #[test]
     fn any_split_of_random_lines_gives_the_same_messages() {
         let mut dice = Dice::new(5);
-        for _ in 0..200 {
+        for _ in 0..rounds(200) {
             let length = dice.below(300);
             let mut stream = dice.bytes(length);
             stream.iter_mut().for_each(|byte| *byte = b"\n\r ab\xc3\xa9"[usize::from(*byte) % 7]);

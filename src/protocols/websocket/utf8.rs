@@ -69,7 +69,7 @@ impl Utf8 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::testing::Dice;
+    use super::super::super::testing::{Dice, rounds};
     use super::*;
 
     /// What the standard library says of the octets: invalid, unfinished, complete.
@@ -106,7 +106,7 @@ mod tests {
     fn any_split_of_any_text_is_judged_as_the_whole() {
         let mut dice = Dice::new(3);
         let text = "aé€😀\u{10ffff}\u{d7ff}\u{e000}\0".repeat(12);
-        for round in 0..2000 {
+        for round in 0..rounds(2000) {
             let mut bytes = text.as_bytes()[..dice.below(text.len())].to_vec();
             if round % 2 == 1 && !bytes.is_empty() {
                 let at = dice.below(bytes.len());

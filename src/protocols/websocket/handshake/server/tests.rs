@@ -424,7 +424,7 @@ fn a_request_that_an_http_server_has_read_is_accepted_or_refused() {
 
 #[test]
 fn a_damaged_request_never_panics_and_is_answered_once() {
-    for seed in 0..3000 {
+    for seed in 0..crate::protocols::testing::rounds(3000) {
         let mut dice = crate::protocols::testing::Dice::new(seed);
         let mut request = from_page("https://server.example.com").into_bytes();
         for _ in 0..1 + dice.below(3) {

@@ -1,6 +1,6 @@
 //! Random streams: any split gives the same events, what is encoded is decoded, nothing panics.
 use super::*;
-use crate::protocols::testing::{Dice, Flat, talk};
+use crate::protocols::testing::{Dice, Flat, rounds, talk};
 
 /// A stream of mostly right frames.
 fn stream(role: Role, dice: &mut Dice) -> Vec<u8> {
@@ -83,21 +83,21 @@ fn run(role: Role, seed: u64, damaged: bool) {
 
 #[test]
 fn any_split_of_a_stream_gives_the_same_events() {
-    for seed in 0..1500 {
+    for seed in 0..rounds(1500) {
         ROLES.iter().for_each(|role| run(*role, seed, false));
     }
 }
 
 #[test]
 fn damaged_streams_never_panic_and_are_judged_alike_in_every_split() {
-    for seed in 0..3000 {
+    for seed in 0..rounds(3000) {
         ROLES.iter().for_each(|role| run(*role, seed, true));
     }
 }
 
 #[test]
 fn noise_never_panics() {
-    for seed in 0..2000 {
+    for seed in 0..rounds(2000) {
         let mut dice = Dice::new(seed);
         let length = dice.below(200);
         let noise = dice.bytes(length);
@@ -109,7 +109,7 @@ fn noise_never_panics() {
 
 #[test]
 fn a_package_that_input_never_saw_does_not_panic_either() {
-    for seed in 0..2000 {
+    for seed in 0..rounds(2000) {
         let mut dice = Dice::new(seed);
         let length = dice.below(30);
         let noise = dice.bytes(length);
@@ -125,7 +125,7 @@ fn a_package_that_input_never_saw_does_not_panic_either() {
 
 #[test]
 fn two_sessions_that_talk_hear_each_other_whatever_the_pieces() {
-    for seed in 0..60 {
+    for seed in 0..rounds(60) {
         let mut dice = Dice::new(seed);
         let (mut client, mut server) = (open_client(&Limits::new()), open_server(&Limits::new()));
         let (mut to_server, mut to_client) = (Vec::new(), Vec::new());
