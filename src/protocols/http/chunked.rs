@@ -1,8 +1,9 @@
 //! Chunked bodies (RFC 9112 §7.1), decoded as they arrive. Strict: CRLF ends every line, a size is
 //! hexadecimal digits and nothing else, since what two readers count differently smuggles requests.
-use super::framing::Refused;
+use super::framing::{Refused, too_large};
 use super::head::text_of;
 use super::{is_control, is_token};
+use crate::Limits;
 
 /// A chunk's extensions (RFC 9112 §7.1.1), which nobody uses.
 const EXTENSION_BYTES: usize = 1 << 10;
@@ -61,6 +62,8 @@ pub(super) struct Chunked {
     place: Place,
     /// Of the chunk that is on, still to come.
     left: u64,
+    /// What all chunks so far have announced.
+    announced: u64,
     /// Digits of the size, or bytes of the extension.
     length: usize,
     /// Bytes of all trailers.
@@ -90,12 +93,14 @@ impl Chunked {
         self.place == Place::Done
     }
 
-    /// Decodes what has come; `sink` takes the data. `trailer_limit`: bytes and lines.
+    /// Decodes what has come; `sink` takes the data. A chunk that announces too much is refused
+    /// before it has come, and before any of it is handed on: however the bytes were cut, the fault
+    /// that stands first is the one that is told.
     /// How many bytes of `bytes` belong to this body.
     pub(super) fn feed(
         &mut self,
         bytes: &[u8],
-        trailer_limit: (usize, usize),
+        limits: &Limits,
         sink: &mut dyn FnMut(&[u8]) -> Result<(), Refused>,
     ) -> Result<usize, Refused> {
         let mut at = 0;
@@ -110,13 +115,13 @@ impl Chunked {
                 }
                 continue;
             }
-            self.byte(bytes[at], trailer_limit)?;
+            self.byte(bytes[at], limits)?;
             at += 1;
         }
         Ok(at)
     }
 
-    fn byte(&mut self, byte: u8, trailer_limit: (usize, usize)) -> Result<(), Refused> {
+    fn byte(&mut self, byte: u8, limits: &Limits) -> Result<(), Refused> {
         let wrong = |why: &'static str| Err(Refused::new(400, why));
         match (self.place, byte) {
             (Place::Size, b'\r' | b';') if self.length == 0 => {
@@ -140,13 +145,17 @@ impl Chunked {
             (Place::SizeEnd, b'\n') => {
                 self.length = 0;
                 self.place = if self.left == 0 { Place::Trailer } else { Place::Data };
+                self.announced = self.announced.saturating_add(self.left);
+                if self.announced > limits.message_bytes as u64 {
+                    return Err(too_large(limits));
+                }
             }
             (Place::DataCr, b'\r') => self.place = Place::DataLf,
             (Place::DataLf, b'\n') => self.place = Place::Size,
             (Place::Trailer, b'\r') => self.place = Place::TrailerLf,
             (Place::Trailer, byte) => {
                 self.trailer_bytes += 1;
-                if self.trailer_bytes > trailer_limit.0 {
+                if self.trailer_bytes > limits.head_bytes {
                     return Err(Refused::new(431, "trailers above Limits::head_bytes"));
                 }
                 if is_control(byte) {
@@ -154,7 +163,7 @@ impl Chunked {
                 }
                 self.line.push(byte);
             }
-            (Place::TrailerLf, b'\n') => return self.trailer_line(trailer_limit.1),
+            (Place::TrailerLf, b'\n') => return self.trailer_line(limits.headers),
             (Place::SizeEnd | Place::DataCr | Place::DataLf | Place::TrailerLf, _) => {
                 return wrong("a chunk whose lines do not end with CR LF");
             }
@@ -207,11 +216,6 @@ impl Chunked {
     pub(super) fn into_trailers(self) -> String {
         text_of(&self.trailers).into_owned()
     }
-
-    /// The size of the chunk that has been announced and not come.
-    pub(super) fn announced(&self) -> u64 {
-        if self.place == Place::Data { self.left } else { 0 }
-    }
 }
 
 #[cfg(test)]
@@ -221,8 +225,9 @@ mod tests {
     /// Data, bytes that belong to the body, and whether it is whole.
     fn decode(stream: &[u8], cut: usize) -> Result<(Vec<u8>, usize, bool), Refused> {
         let (mut chunked, mut data, mut used) = (Chunked::default(), Vec::new(), 0);
+        let limits = Limits::new().head_bytes(64).headers(4).message_bytes(1000);
         for piece in stream.chunks(cut) {
-            let n = chunked.feed(piece, (64, 4), &mut |bytes| {
+            let n = chunked.feed(piece, &limits, &mut |bytes| {
                 data.extend_from_slice(bytes);
                 Ok(())
             })?;
@@ -294,9 +299,24 @@ mod tests {
     }
 
     #[test]
-    fn what_a_chunk_announces_is_known_before_it_comes() {
-        let mut chunked = Chunked::default();
-        chunked.feed(b"ffffffff\r\n", (0, 0), &mut |_| Ok(())).expect("a size");
-        assert_eq!(chunked.announced(), 0xffff_ffff);
+    fn a_chunk_that_announces_too_much_is_refused_before_any_of_it_is_handed_on() {
+        let fits = b"3e7\r\n".iter().chain(&[b'x'; 999]).chain(b"\r\n1\r\n").copied();
+        let fits: Vec<u8> = fits.collect();
+        for (stream, last) in [(&b"3e9\r\nxyz"[..], 5), (b"ffffffffffffffff\r\nxyz", 18)] {
+            for cut in [1, 2, 5, 100] {
+                let (mut chunked, mut fed) = (Chunked::default(), 0);
+                let limits = Limits::new().message_bytes(1000);
+                let refused = stream.chunks(cut).find_map(|piece| {
+                    fed += piece.len();
+                    let sink = &mut |_: &[u8]| panic!("it was handed on");
+                    chunked.feed(piece, &limits, sink).err()
+                });
+                assert_eq!(refused.map(|refused| refused.status), Some(413));
+                assert!(fed < last + cut, "refused by its size line");
+            }
+        }
+        assert!(decode(&fits, 7).is_ok(), "just the limit");
+        let above = [&fits[..], b"x\r\n1\r\nx"].concat();
+        assert_eq!(decode(&above, 7).expect_err("one more").status, 413);
     }
 }

@@ -55,16 +55,7 @@ impl Collected {
                 *left -= length;
                 Ok(length)
             }
-            Collecting::Chunked(chunked) => {
-                let used = chunked.feed(buffer, (limits.head_bytes, limits.headers), &mut take)?;
-                // Refused by what it announces, before that has come.
-                match (*bytes as u64).saturating_add(chunked.announced())
-                    > limits.message_bytes as u64
-                {
-                    true => Err(too_large(limits)),
-                    false => Ok(used),
-                }
-            }
+            Collecting::Chunked(chunked) => chunked.feed(buffer, limits, &mut take),
         }
     }
 

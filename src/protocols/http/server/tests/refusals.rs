@@ -143,6 +143,16 @@ fn chunks_may_not_add_up_to_more_than_the_limit() {
 }
 
 #[test]
+fn of_two_faults_the_first_is_told_however_the_bytes_were_cut() {
+    // A chunk that is too long, and a form that is none in it.
+    let stream = b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\
+        Content-Type: multipart/form-data; boundary=b\r\n\r\nabc\r\n\r\n--b?\r\n";
+    for cut in 1..=stream.len() {
+        assert_eq!(outcome(stream, cut).1, Some(413), "in pieces of {cut}");
+    }
+}
+
+#[test]
 fn heads_above_their_limits_are_431() {
     let mut line = Line::new(hello);
     line.limits = Limits::new().head_bytes(60);
